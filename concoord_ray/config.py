@@ -1,0 +1,102 @@
+"""Every bound, window, interval and retry of an ensemble, in one place.
+
+One ``Config`` is fixed when the ensemble starts and is the same for all of its members and clients.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from concoord_ray.errors import ConfigurationError
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one ensemble. Units are the last word of each name."""
+
+    # Size of the ensemble.
+    acceptors: int = 3
+    replicas: int = 3
+    registries: int = 1
+    placement: str = "SPREAD"
+
+    # Failure detection. A closed connection is suspicion at once; these are for peers that fall silent.
+    heartbeat_interval_s: float = 0.1
+    election_timeout_s: float = 1.5
+    #: Election timeouts are drawn from [election_timeout_s, 2 x election_timeout_s).
+    retransmit_interval_s: float = 0.25
+    tick_interval_s: float = 0.02
+    #: The same for gateways and clients, which have less to be on time for.
+    follower_tick_interval_s: float = 0.1
+    #: How often a role that has started looks whether the first view is decided.
+    view_poll_interval_s: float = 0.05
+    #: How often a member reports itself to the registries, and looks for those that it is not connected to.
+    report_interval_s: float = 0.5
+
+    # Sessions.
+    session_ttl_s: float = 10.0
+    #: Of how many ended sessions the ensemble remembers which of their calls were executed.
+    remembered_sessions: int = 10_000
+    #: How long a received reply may stay unacknowledged when no later call carries the acknowledgement.
+    acknowledge_interval_s: float = 0.5
+    #: A call that finds no leader for this long fails with QuorumLost.
+    quorum_timeout_s: float = 15.0
+
+    # Windows: what may be under way at once.
+    max_slots_in_flight: int = 16
+    max_batch_commands: int = 4096
+    max_batch_bytes: int = 4 << 20
+    max_queued_commands: int = 100_000
+    catch_up_page_bytes: int = 4 << 20
+
+    #: Calls that may be under way, parked ones included, through one gateway.
+    max_calls_per_gateway: int = 1_000_000
+    #: How long a gateway holds a call back for one that was submitted before it and has not come.
+    gateway_order_wait_s: float = 0.5
+    #: Of how many sessions a gateway remembers where they are in line.
+    gateway_sequences: int = 10_000
+
+    # Executing. What runs longer than ``quick_call_s`` runs beside the replica's event loop, see ``roles.lane``.
+    quick_call_s: float = 0.0002
+    slow_call_s: float = 0.02
+    inline_after_runs: int = 16
+    #: From when on ``status`` names what a replica is executing.
+    executing_report_s: float = 1.0
+
+    # Frames and connections.
+    max_frame_bytes: int = 64 << 20
+    max_send_buffer_bytes: int = 256 << 20
+    max_unauthenticated_connections: int = 128
+    handshake_timeout_s: float = 5.0
+    #: The largest frame that a peer may send before it has proved that it knows the secret.
+    max_handshake_frame_bytes: int = 4 << 10
+    reconnect_min_s: float = 0.02
+    reconnect_max_s: float = 1.0
+    #: How long to wait before dialing again where we were refused for good (wrong secret, ensemble or version).
+    refused_retry_s: float = 10.0
+    #: A peer whose kernel acknowledges nothing (node gone, network cut) for this long is given up.
+    peer_timeout_s: float = 10.0
+    #: How long a closing connection may take to send what is queued before it is cut.
+    close_timeout_s: float = 2.0
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest command or result: a 64th of a frame is left for what carries it (batch, proposal, reply)."""
+        return self.max_frame_bytes - (self.max_frame_bytes >> 6)
+
+    def __post_init__(self) -> None:
+        for name in ("acceptors", "replicas", "registries"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name}={getattr(self, name)}: an ensemble needs at least one.")
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, float) and not value > 0:
+                raise ConfigurationError(f"{name}={value!r}: give a positive number of seconds.")
+        if self.placement not in ("SPREAD", "STRICT_SPREAD", "PACK", "STRICT_PACK"):
+            raise ConfigurationError(
+                f"placement={self.placement!r}: use SPREAD, STRICT_SPREAD, PACK or STRICT_PACK, as Ray names them."
+            )
+        if self.session_ttl_s < 4 * self.heartbeat_interval_s:
+            raise ConfigurationError(
+                f"session_ttl_s={self.session_ttl_s}: must be at least four heartbeats "
+                f"({4 * self.heartbeat_interval_s} s), or live clients would expire."
+            )

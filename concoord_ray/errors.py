@@ -1,0 +1,65 @@
+"""Every error that concoord_ray raises by itself. The message of each says what to do next.
+
+What a replicated method raises is not in this list: it reaches the caller as the type that was raised.
+"""
+
+from __future__ import annotations
+
+
+class ConcoordError(Exception):
+    """Root of all errors that come from concoord_ray rather than from a replicated method."""
+
+
+class ConfigurationError(ConcoordError):
+    """The ensemble, the decorated class or the process is set up in a way that cannot work. Retrying does not help."""
+
+
+class NoSuchObject(ConcoordError, LookupError):
+    """No object of that name or id exists in the ensemble (any more)."""
+
+
+class ObjectExists(ConcoordError):
+    """An object of that name exists already; ``get_if_exists=True`` attaches to it instead."""
+
+
+class NotDeterministic(ConcoordError):
+    """A replicated method would not give the same result on every replica."""
+
+
+class SessionExpired(ConcoordError):
+    """This process was silent for longer than the session TTL; its calls in the old session were not executed.
+
+    What it held was released. The next call opens a new session.
+    """
+
+
+class OutcomeUnknown(ConcoordError):
+    """The call may or may not have been applied, and can no longer be found out. Look at the object before a retry."""
+
+
+class QuorumLost(ConcoordError):
+    """The ensemble has no majority of acceptors, so the call was not proposed. Safe to retry once it has one again."""
+
+
+class CallCancelled(ConcoordError):
+    """The call was withdrawn before it took effect."""
+
+
+class CallTimeout(ConcoordError, TimeoutError):
+    """No answer within the ``timeout`` given to ``.options(timeout=...)``. The call was withdrawn if it had not run."""
+
+
+class Unauthorized(ConcoordError):
+    """A peer could not prove that it knows the ensemble's secret."""
+
+
+class FrameTooLarge(ConcoordError):
+    """An argument, result or message is larger than ``max_frame_bytes``. Nothing was sent."""
+
+
+class ProtocolViolation(ConcoordError):
+    """A peer sent bytes that are not a frame of this protocol; the connection was closed."""
+
+
+class Diverged(ConcoordError):
+    """A replica's own state broke a rule that holds by construction. It stopped rather than answer wrongly."""

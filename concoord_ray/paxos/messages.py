@@ -1,0 +1,131 @@
+"""What acceptors and replicas say to each other.
+
+Names follow *Paxos Made Moderately Complex* (p1a, p1b, p2a, p2b, decision). Every message carries its epoch; the
+connection that it came over has proved the sender's ensemble and incarnation (``net.handshake``), so those are the
+envelope's, not the message's. Messages may be lost, duplicated, reordered and late: each is safe to receive any number
+of times, at any time.
+
+A slot's ``value`` is an encoded ``rsm.command.Batch`` or ``StopSign`` as the leader made it, kept as bytes: nothing
+between the leader and the executor decodes it.
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+import msgspec
+
+from concoord_ray.paxos.ballot import Ballot
+from concoord_ray.paxos.view import View
+
+
+class PValue(msgspec.Struct, frozen=True, array_like=True):
+    """A value accepted for a slot in a ballot."""
+
+    ballot: Ballot
+    slot: int
+    value: bytes
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag_field="type"):
+    """Base of all messages between acceptors and replicas."""
+
+
+class P1a(_Message, frozen=True, array_like=True, tag=1):
+    """Scout to acceptor: promise ``ballot``, and tell what you accepted from ``from_slot`` on.
+
+    Carries the view, so that an acceptor keeps state only for an epoch whose view names its incarnation.
+    """
+
+    view: View
+    ballot: Ballot
+    from_slot: int
+
+
+class P1b(_Message, frozen=True, array_like=True, tag=2):
+    """Acceptor to scout of ``ballot``: I have promised ``promised``; if they are the same, one page of what I accepted,
+    in slot order from ``from_slot``. If they are not, it is a preemption and carries no values.
+
+    ``next_slot`` is where the next page starts, None when this was the last. The scout's ballot is named because the
+    refusal of an earlier, late p1a of the same replica would otherwise look like a promise with nothing accepted.
+    """
+
+    epoch: int
+    ballot: Ballot
+    promised: Ballot
+    from_slot: int
+    accepted: tuple[PValue, ...]
+    next_slot: int | None
+
+
+class P2a(_Message, frozen=True, array_like=True, tag=3):
+    """Commander to acceptor: accept ``value`` for ``slot`` in ``ballot``."""
+
+    epoch: int
+    ballot: Ballot
+    slot: int
+    value: bytes
+
+
+class P2b(_Message, frozen=True, array_like=True, tag=4):
+    """Acceptor to commander of ``ballot``: I have promised ``promised``; if they are the same, I accepted ``slot``.
+
+    The commander's ballot is named because the refusal of an earlier, late p2a would otherwise look like an acceptance.
+    """
+
+    epoch: int
+    ballot: Ballot
+    promised: Ballot
+    slot: int
+
+
+class Ping(_Message, frozen=True, array_like=True, tag=5):
+    """Replica to acceptor: are you there, and what have you promised? ``nonce`` comes back in the pong.
+
+    One message serves three needs: a candidate's check that it reaches a majority before it raises the ballot, a
+    leader's check that it still does, and the confirmation round of linearizable reads.
+    """
+
+    epoch: int
+    nonce: int
+
+
+class Pong(_Message, frozen=True, array_like=True, tag=6):
+    """Acceptor to replica: the answer to a ping."""
+
+    epoch: int
+    promised: Ballot
+    nonce: int
+
+
+class Decisions(_Message, frozen=True, array_like=True, tag=7):
+    """Replica to replica: these values were chosen, for ``first_slot`` and the slots that follow it."""
+
+    epoch: int
+    first_slot: int
+    values: tuple[bytes, ...]
+
+
+class Heartbeat(_Message, frozen=True, array_like=True, tag=8):
+    """Leader to replica: I lead with ``ballot``; every slot below ``decided`` is decided."""
+
+    epoch: int
+    ballot: Ballot
+    decided: int
+
+
+class CatchUp(_Message, frozen=True, array_like=True, tag=9):
+    """Replica to replica: send me the decisions from ``from_slot`` on."""
+
+    epoch: int
+    from_slot: int
+
+
+class NewerView(_Message, frozen=True, array_like=True, tag=10):
+    """To the sender of a message of another epoch or incarnation: the newest view that I know."""
+
+    view: View
+
+
+AcceptorRequest = Union[P1a, P2a, Ping]
+Message = Union[P1a, P1b, P2a, P2b, Ping, Pong, Decisions, Heartbeat, CatchUp, NewerView]
