@@ -1,0 +1,231 @@
+"""What the log holds, and what clients and replicas say about it.
+
+A client's request is an ``Entry``: one command of one session, numbered by the client. The leader gathers the entries
+that wait when its loop turns into one ``Batch``, stamps it, and proposes it as one slot's value; ``Entry.command``
+stays bytes from the client to the executor.
+
+Time enters only through a batch's stamp: ``stamp_ns`` is ensemble time (leases, deadlines), which advances at the
+leader's monotonic rate from the last applied stamp; ``wall_ns`` is wall time, for ``concoord.now()`` alone.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Union
+
+import msgspec
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One command of one session. ``acks`` are ranges [first, last] of seqs whose replies the client has.
+
+    Session 0 is the ensemble itself: openings, and what the leader proposes.
+    """
+
+    session: int
+    seq: int
+    acks: tuple[tuple[int, int], ...]
+    command: bytes
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True):
+    """The value of one slot."""
+
+    stamp_ns: int
+    wall_ns: int
+    entries: tuple[Entry, ...]
+
+
+class MethodFlag(IntFlag):
+    """What a handle must know of a method before it calls it."""
+
+    PLAIN = 0
+    #: Never enters the log; still linearizable.
+    READONLY = 1
+    #: Takes ``_concoord_command``.
+    TAKES_COMMAND = 2
+    #: May park its caller.
+    PARKS = 4
+
+
+class _Command(msgspec.Struct, frozen=True, array_like=True, tag_field="type"):
+    """Base of all commands."""
+
+
+class OpenSession(_Command, frozen=True, array_like=True, tag=1):
+    """Begin a session with the lease ``ttl_ns``; the result is its number, which is never given twice.
+
+    Its entry is of session 0, and its seq a nonce that the client draws: re-sent, it finds the session that it opened.
+    """
+
+    ttl_ns: int
+    description: str
+
+
+class CloseSession(_Command, frozen=True, array_like=True, tag=2):
+    """End the entry's own session: a clean exit."""
+
+
+class ExpireSession(_Command, frozen=True, array_like=True, tag=3):
+    """The leader saw nothing of ``session`` for its lease. Void if the session logged anything after ``seen_slot``."""
+
+    session: int
+    seen_slot: int
+
+
+class Create(_Command, frozen=True, array_like=True, tag=4):
+    """Create an object. ``cls`` is the pickled class (by value), ``args`` the encoded (args, kwargs)."""
+
+    name: str | None
+    get_if_exists: bool
+    class_id: bytes
+    class_name: str
+    cls: bytes
+    methods: dict[str, int]
+    args: bytes
+    owner: str
+
+
+class Delete(_Command, frozen=True, array_like=True, tag=5):
+    """Delete an object; whoever is parked in it is told ``NoSuchObject``."""
+
+    object_id: int
+
+
+class Call(_Command, frozen=True, array_like=True, tag=6):
+    """Call a method. ``owner`` tells the session's threads and tasks apart; ``args`` is the encoded (args, kwargs).
+
+    ``values`` are the encoded values for ``codec.Placeholder`` arguments, which were ObjectRefs in the caller.
+    """
+
+    object_id: int
+    method: str
+    owner: str
+    args: bytes
+    values: tuple[bytes, ...] = ()
+
+
+class Cancel(_Command, frozen=True, array_like=True, tag=7):
+    """Withdraw the call ``seq`` of the entry's own session: leave the queue, or give that grant back."""
+
+    seq: int
+    #: Withdrawn because the caller's own ``timeout`` was over: the call ends with CallTimeout, not CallCancelled. Its
+    #: caller still waits for the one or the other, so a grant that came first stands: its reply may be there already.
+    timed_out: bool = False
+
+
+class Acknowledge(_Command, frozen=True, array_like=True, tag=8):
+    """Carries nothing but the entry's acks; its own reply needs none."""
+
+
+class Lookup(_Command, frozen=True, array_like=True, tag=9):
+    """Read: what is the object called ``name``?"""
+
+    name: str
+
+
+class ListObjects(_Command, frozen=True, array_like=True, tag=10):
+    """Read: every named object."""
+
+
+Command = Union[
+    OpenSession, CloseSession, ExpireSession, Create, Delete, Call, Cancel, Acknowledge, Lookup, ListObjects
+]
+
+
+class ObjectInfo(msgspec.Struct, frozen=True, array_like=True):
+    """What a handle needs to know of an object."""
+
+    object_id: int
+    name: str | None
+    class_name: str
+    methods: dict[str, int]
+
+
+class Outcome(IntEnum):
+    """How a command ended."""
+
+    #: ``payload`` is the pickled result.
+    VALUE = 0
+    #: ``payload`` is the result as MessagePack: a number, a text, bytes, a truth value or None. Needs no classes.
+    PLAIN = 3
+    #: The method raised; ``payload`` is the encoded exception.
+    RAISED = 1
+    #: The ensemble refused; ``payload`` is an encoded ``Refusal``.
+    REFUSED = 2
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """A ``ConcoordError`` by the name of its class."""
+
+    error: str
+    message: str
+
+
+class Withdrawal(IntEnum):
+    """What a ``Cancel`` found."""
+
+    #: The call had not run and never will.
+    WITHDRAWN = 0
+    #: The call had run, and what it granted was given back.
+    GIVEN_BACK = 1
+    #: The call had run; what it did stays done.
+    APPLIED = 2
+
+
+# Between clients (or gateways) and replicas.
+
+
+class _ServiceMessage(msgspec.Struct, frozen=True, array_like=True, tag_field="type"):
+    """Base of the messages between a client and a replica."""
+
+
+class Request(_ServiceMessage, frozen=True, array_like=True, tag=20):
+    """Client to leader: put this entry into the log. May be sent again, to any leader, any number of times."""
+
+    entry: Entry
+
+
+class Read(_ServiceMessage, frozen=True, array_like=True, tag=21):
+    """Client to leader: answer from linearizable state, without the log. (session, seq) only names the answer."""
+
+    entry: Entry
+
+
+class KeepAlive(_ServiceMessage, frozen=True, array_like=True, tag=22):
+    """Client to leader: the process of this session lives."""
+
+    session: int
+
+
+class Reply(_ServiceMessage, frozen=True, array_like=True, tag=23):
+    """Replica to client: how (session, seq) ended."""
+
+    session: int
+    seq: int
+    outcome: Outcome
+    payload: bytes
+
+
+class NotLeader(_ServiceMessage, frozen=True, array_like=True, tag=24):
+    """Replica to client: I do not serve; ``leader`` is the index of the replica that may. Sent on every change too.
+
+    ``has_quorum`` is False when this replica reaches no majority of acceptors.
+    """
+
+    leader: int | None
+    has_quorum: bool
+
+
+class Leading(_ServiceMessage, frozen=True, array_like=True, tag=25):
+    """Replica to client: I lead. Send me what is unanswered."""
+
+
+class Busy(_ServiceMessage, frozen=True, array_like=True, tag=26):
+    """Leader to client: too much is queued; (session, seq) was not taken. Send it again a little later."""
+
+    session: int
+    seq: int
+
+
+ServiceMessage = Union[Request, Read, KeepAlive, Reply, NotLeader, Leading, Busy]

@@ -1,0 +1,71 @@
+"""The call that is executing: what a replicated method may ask of its surroundings.
+
+The executor enters a ``CallContext`` around every piece of user code. It is also the ``_concoord_command`` that
+ConCoord's blocking objects take and pass on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from concoord_ray.rsm.waiters import Effects
+
+
+class Owner(NamedTuple):
+    """Who calls, as threads are told apart in ``threading``: a thread or task of one session."""
+
+    session: int
+    name: str
+
+
+class CallContext:
+    """One execution of one command. ``seq`` 0 is the ensemble itself, at work on a timer or an expiry."""
+
+    __slots__ = ("effects", "object_id", "owner", "seq", "session")
+
+    def __init__(self, effects: Effects, session: int, seq: int, owner: str, object_id: int) -> None:
+        self.effects = effects
+        self.session = session
+        self.seq = seq
+        self.owner = Owner(session, owner)
+        self.object_id = object_id
+
+    def __repr__(self) -> str:
+        return f"<concoord command session={self.session:016x} seq={self.seq} object={self.object_id}>"
+
+
+def now() -> float:
+    """Wall time in seconds since the epoch, the same on every replica and never falling; for replicated methods."""
+    return current().effects.wall_ns / 1e9
+
+
+def random() -> Random:
+    """A ``random.Random`` that draws the same numbers on every replica; for replicated methods."""
+    return current().effects.random()
+
+
+_current: list[CallContext] = []
+
+
+def current() -> CallContext:
+    """The executing call. Raises RuntimeError outside of replicated code."""
+    if not _current:
+        raise RuntimeError(
+            "This works only inside a method of a replicated object: decorate the class with @concoord.replicated "
+            "and call the method through its handle."
+        )
+    return _current[-1]
+
+
+@contextlib.contextmanager
+def entered(context: CallContext) -> Iterator[CallContext]:
+    """Make ``context`` the current one."""
+    _current.append(context)
+    try:
+        yield context
+    finally:
+        _current.pop()

@@ -1,0 +1,55 @@
+"""What the methods of a replicated class are: readonly, blocking, taking ``_concoord_command``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from concoord_ray.rsm.command import MethodFlag
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_READONLY = "__concoord_readonly__"
+_BLOCKING = "__concoord_blocking__"
+
+
+def readonly(method: _F) -> _F:
+    """Mark a method that changes nothing: it never enters the log, and is still linearizable.
+
+    It runs on the leader alone, after a majority of acceptors has confirmed that it still leads. Safe to retry.
+    """
+    setattr(method, _READONLY, True)
+    return method
+
+
+def blocking(method: _F) -> _F:
+    """Mark a method that may park its caller without taking ``_concoord_command``.
+
+    The mark lets the caller's process notice ``ray.cancel`` of such a call, and withdraw it from the queue.
+    """
+    setattr(method, _BLOCKING, True)
+    return method
+
+
+def method_flags(cls: type) -> dict[str, int]:
+    """The public methods of a class, and what each is."""
+    methods: dict[str, int] = {}
+    for name, attribute in inspect.getmembers(cls):
+        if name.startswith("_") or not callable(attribute) or inspect.isclass(attribute):
+            continue
+        flags = MethodFlag.PLAIN
+        if getattr(attribute, _READONLY, False):
+            flags |= MethodFlag.READONLY
+        if _takes_command(attribute):
+            flags |= MethodFlag.TAKES_COMMAND | MethodFlag.PARKS
+        if getattr(attribute, _BLOCKING, False):
+            flags |= MethodFlag.PARKS
+        methods[name] = int(flags)
+    return methods
+
+
+def _takes_command(method: Callable[..., Any]) -> bool:
+    try:
+        return "_concoord_command" in inspect.signature(method).parameters
+    except (TypeError, ValueError):  # A builtin without a signature.
+        return False

@@ -1,0 +1,191 @@
+"""The replicated objects themselves: created, called and deleted by commands.
+
+Invariants:
+
+- an object's id is never used twice; its name is free again once it is deleted;
+- whatever a method does (raise, return what cannot be pickled, take arguments that cannot be decoded), the outcome is
+  an answer like any other, the same on every replica, and the log moves on. What the method changed before it raised
+  stays changed, as with a local object;
+- only ``MemoryError`` is not an answer: it says something about this process, not about the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from concoord_ray.errors import ConcoordError, NoSuchObject
+from concoord_ray.rsm import codec
+from concoord_ray.rsm.command import Call, Create, Entry, MethodFlag, ObjectInfo, Outcome, Refusal
+from concoord_ray.rsm.context import CallContext, entered
+from concoord_ray.rsm.sessions import Answer
+from concoord_ray.rsm.wire import decode_command, encode_message, encode_plain
+
+
+@dataclass(slots=True)
+class _Object:
+    info: ObjectInfo
+    class_id: bytes
+    instance: Any
+
+
+@dataclass(slots=True)
+class _Class:
+    cls: type
+    shipped: bytes
+    objects: int = 0
+
+
+#: User code as (class name, method name).
+Kind = tuple[str, str]
+
+
+class ObjectTable:
+    """Objects by id and by name, and the classes that they were made from."""
+
+    def __init__(self, ensemble: str) -> None:
+        self._ensemble = ensemble
+        self._objects: dict[int, _Object] = {}
+        self._names: dict[str, int] = {}
+        self._classes: dict[bytes, _Class] = {}
+        self._next_id = 1
+
+    def find(self, name: str) -> ObjectInfo | None:
+        """The object called ``name``."""
+        object_id = self._names.get(name)
+        return None if object_id is None else self._objects[object_id].info
+
+    def named(self) -> list[ObjectInfo]:
+        """Every named object, in order of creation."""
+        return [self._objects[object_id].info for object_id in self._names.values()]
+
+    def create(self, context: CallContext, command: Create) -> Answer:
+        """Run a constructor; the object exists only if it did not raise."""
+        known = self._classes.get(command.class_id)
+        object_id = self._next_id
+        context.object_id = object_id
+        self._next_id += 1
+
+        def construct() -> ObjectInfo:
+            entry = known or _Class(codec.decode_class(command.cls), command.cls)
+            args, kwargs = codec.decode_arguments(command.args, self.instance)
+            instance = entry.cls(*args, **kwargs)
+            info = ObjectInfo(object_id, command.name, command.class_name, command.methods)
+            self._classes[command.class_id] = entry
+            entry.objects += 1
+            self._objects[object_id] = _Object(info, command.class_id, instance)
+            if command.name is not None:
+                self._names[command.name] = object_id
+            return info
+
+        return value(info) if isinstance(info := run(context, construct), ObjectInfo) else info
+
+    def delete(self, object_id: int) -> bool:
+        """Forget an object; False if there is none. Its class goes with its last object."""
+        record = self._objects.pop(object_id, None)
+        if record is None:
+            return False
+        if record.info.name is not None:
+            del self._names[record.info.name]
+        entry = self._classes[record.class_id]
+        entry.objects -= 1
+        if entry.objects == 0:
+            del self._classes[record.class_id]
+        return True
+
+    def call(self, context: CallContext, command: Call) -> Any:
+        """Call a method; returns its bare result, or an ``Answer`` if there is none."""
+        record = self._objects.get(command.object_id)
+        if record is None:
+            return refuse(NoSuchObject(f"The object with id {command.object_id} does not exist, or was deleted."))
+        method = command.method
+        flags = record.info.methods.get(method)
+
+        def invoke() -> Any:
+            if flags is None:
+                raise AttributeError(f"{record.info.class_name!r} object has no public method {method!r}")
+            positional, keywords = codec.decode_arguments(command.args, self.instance, command.values)
+            if flags & MethodFlag.TAKES_COMMAND:
+                keywords["_concoord_command"] = context
+            return getattr(record.instance, method)(*positional, **keywords)
+
+        return run(context, invoke)
+
+    def kinds_of(self, entries: Iterable[Entry]) -> frozenset[Kind]:
+        """Which user code these entries would run. Commands that run none, or cannot be decoded, are not in it."""
+        kinds = set()
+        for entry in entries:
+            try:
+                command = decode_command(entry.command)
+            except msgspec.MsgspecError:
+                continue
+            if isinstance(command, Call):
+                record = self._objects.get(command.object_id)
+                kinds.add(("" if record is None else record.info.class_name, command.method))
+            elif isinstance(command, Create):
+                kinds.add((command.class_name, "__init__"))
+        return frozenset(kinds)
+
+    def is_readonly(self, object_id: int, method: str) -> bool:
+        """Whether the method may be called without the log; also true for what is not there, which is told as such."""
+        record = self._objects.get(object_id)
+        return record is None or bool(record.info.methods.get(method, MethodFlag.READONLY) & MethodFlag.READONLY)
+
+    def instance(self, ensemble: str, object_id: int) -> Any:
+        """The object that a handle among a call's arguments stands for."""
+        if ensemble != self._ensemble:
+            raise ValueError("A handle of another ensemble was given as an argument; objects share only within one.")
+        record = self._objects.get(object_id)
+        if record is None:
+            raise NoSuchObject(f"The handle given as an argument is of object {object_id}, which was deleted.")
+        return record.instance
+
+
+def run(context: CallContext, code: Callable[[], Any]) -> Any:
+    """Run user code in a context; what it raises becomes an ``Answer``."""
+    try:
+        with entered(context):
+            return code()
+    except MemoryError:
+        raise
+    except Exception as error:  # A result like any other.
+        return raised(error)
+    except BaseException as error:  # SystemExit and the like must end neither this replica nor, elsewhere, the caller.
+        return raised(RuntimeError(f"a replicated method raised {type(error).__name__}({codec.said(error)})"))
+
+
+def value(result: Any) -> Answer:
+    """A result as an answer; an error instead if it cannot be pickled."""
+    plain = _plain(result)
+    if plain is not None:
+        return Answer(Outcome.PLAIN, plain)
+    try:
+        return Answer(Outcome.VALUE, codec.encode(result))
+    except MemoryError:
+        raise
+    except BaseException as error:  # Whatever a user's type raises when it is pickled.
+        said = codec.said(error)
+        return raised(TypeError(f"the method's result cannot be pickled: {type(error).__name__}: {said}"))
+
+
+def _plain(result: Any) -> bytes | None:
+    """The result as MessagePack, None if that has no such value."""
+    if type(result) not in codec.PLAIN_TYPES:
+        return None
+    try:
+        return encode_plain(result)
+    except (OverflowError, UnicodeEncodeError):  # What MessagePack cannot say, pickle can.
+        return None
+
+
+def raised(error: BaseException) -> Answer:
+    """An exception as an answer."""
+    return Answer(Outcome.RAISED, codec.encode_exception(error))
+
+
+def refuse(error: ConcoordError) -> Answer:
+    """A refusal of the ensemble itself as an answer."""
+    return Answer(Outcome.REFUSED, encode_message(Refusal(type(error).__name__, str(error))))

@@ -1,0 +1,314 @@
+"""A replica as its clients see it: requests become batches, decisions become replies.
+
+Pure, like everything below it. It owns the replica's part in consensus and talks to the executor only through what its
+role carries between them: ``decisions`` and ``reads`` go out to be executed in that order, ``executed`` and ``read``
+bring back what came of them. User code so never holds up heartbeats, elections or the log.
+
+Invariants:
+
+- an entry is proposed by whichever leader it was sent to, any number of times; the executor executes it once;
+- a reply goes to everyone who asked for it in this leadership. Routes are not replicated: at every change of leadership
+  clients are told, and send again what is unanswered;
+- a read is executed only after a confirmation round that began after it arrived, on a state that has every slot below
+  the barrier taken at that moment;
+- the leader alone judges leases, on its own monotonic clock, from the moment when it began to lead. Its judgement takes
+  effect only through the log, and is void if the session logged anything that the leader had not seen.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from concoord_ray.config import Config
+from concoord_ray.errors import FrameTooLarge
+from concoord_ray.paxos.messages import Message
+from concoord_ray.paxos.replica import Replica
+from concoord_ray.paxos.view import Member, Role
+from concoord_ray.rsm.command import (
+    Batch,
+    Busy,
+    Entry,
+    ExpireSession,
+    KeepAlive,
+    Leading,
+    NotLeader,
+    Outcome,
+    Read,
+    Refusal,
+    Reply,
+    Request,
+    ServiceMessage,
+)
+from concoord_ray.rsm.executor import Applied
+from concoord_ray.rsm.wire import encode_message
+
+
+class ToClient(NamedTuple):
+    """One message for a client or gateway."""
+
+    to: Member
+    message: ServiceMessage
+
+
+@dataclass(slots=True)
+class _Lease:
+    ttl_s: float
+    until_s: float
+
+
+@dataclass(slots=True)
+class _ReadRound:
+    """Reads that wait for one confirmation, then for the barrier."""
+
+    nonce: int
+    barrier: int
+    entries: list[Entry] = field(default_factory=list)
+
+
+def _size_bytes(entry: Entry) -> int:
+    """An upper bound of what an entry takes in a batch, unless a number is beyond all reason."""
+    return len(entry.command) + 32 + 18 * len(entry.acks)
+
+
+class Service:
+    """The front of one replica. ``flush`` at the end of every loop turn proposes what has gathered."""
+
+    def __init__(self, replica: Replica, config: Config, now_s: float) -> None:
+        self.replica = replica
+        #: What the role sends to clients, in order.
+        self.to_clients: list[ToClient] = []
+        #: Reads to execute, after every decision that is in ``replica.outputs`` by now.
+        self.reads: list[Entry] = []
+        self._config = config
+        self._clients: dict[Member, None] = {}
+        self._routes: dict[tuple[int, int], list[Member]] = {}
+        self._waiting: deque[Entry] = deque()
+        self._leases: dict[int, _Lease] = {}
+        self._reads_waiting: list[Entry] = []
+        self._reads_confirming: _ReadRound | None = None
+        self._reads_confirmed: deque[_ReadRound] = deque()
+        #: Reads in all three of these.
+        self._reads_queued = 0
+        self._standing: tuple[bool, int | None, bool] = (False, None, True)
+        self._time_ns = 0
+        self._time_at_s = now_s
+        self._next_deadline_ns: int | None = None
+        self._deadline_proposed_ns = -1
+        self._ticked_at_s = now_s
+        #: Every slot below this one is applied here.
+        self.applied_slot = 0
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether ``flush`` has something to propose or reads to move on."""
+        if self._waiting and self.replica.leader.slots_in_flight < self._config.max_slots_in_flight:
+            return True
+        confirming, confirmed = self._reads_confirming, self._reads_confirmed
+        if confirmed and confirmed[0].barrier <= self.replica.learner.next_slot:
+            return True
+        if confirming is None:
+            return bool(self._reads_waiting)
+        return self.replica.confirmed_nonce >= confirming.nonce
+
+    # Events.
+
+    def receive_peer(self, source: Member, message: Message, now_s: float) -> None:
+        """Step with a message from an acceptor or another replica."""
+        self.replica.receive(source, message, now_s)
+        self._notice_leadership(now_s)
+
+    def connected(self, peer: Member, now_s: float) -> None:
+        """A connection is open: peers hear what they missed, clients who leads."""
+        if peer.role in (Role.ACCEPTOR, Role.REPLICA):
+            self.replica.connected(peer, now_s)
+        elif peer.role in (Role.CLIENT, Role.GATEWAY):
+            self._clients[peer] = None
+            self._tell_standing(peer)
+
+    def disconnected(self, peer: Member, now_s: float) -> None:
+        """A connection was closed."""
+        if peer.role in (Role.CLIENT, Role.GATEWAY):
+            self._clients.pop(peer, None)
+            for route in self._routes.values():
+                if peer in route:
+                    route.remove(peer)
+        else:
+            self.replica.disconnected(peer, now_s)
+
+    def receive_client(self, client: Member, message: ServiceMessage, now_s: float) -> None:
+        """Step with a message from a client or gateway."""
+        if not self.replica.is_leader:
+            self._tell_standing(client)
+        elif isinstance(message, Request):
+            self._receive_request(client, message.entry, now_s)
+        elif isinstance(message, Read):
+            self._receive_read(client, message.entry)
+        elif isinstance(message, KeepAlive):
+            self._renew(message.session, now_s)
+
+    def executed(self, applied: Applied, now_s: float) -> None:
+        """The executor has applied some slots."""
+        self.applied_slot = applied.next_slot
+        if applied.time_ns > self._now_ns(now_s) or not self.replica.is_leader:
+            self._time_ns, self._time_at_s = applied.time_ns, now_s
+        self._next_deadline_ns = applied.next_deadline_ns
+        for session, ttl_ns in applied.opened:
+            self._leases[session] = _Lease(ttl_ns / 1e9, now_s + ttl_ns / 1e9)
+        for session in applied.ended:
+            self._leases.pop(session, None)
+        for reply in applied.replies:
+            self.answer(reply)
+
+    def answer(self, reply: Reply) -> None:
+        """Give a reply to everyone who asked for it."""
+        route = self._routes.pop((reply.session, reply.seq), None)
+        if route is not None:
+            if len(reply.payload) > self._config.max_payload_bytes:
+                reply = self._too_large(reply.session, reply.seq, "its result", len(reply.payload))
+            for client in route:
+                self.to_clients.append(ToClient(client, reply))
+
+    def tick(self, now_s: float) -> None:
+        """Step with the passing of time, after everything that had arrived was received."""
+        if now_s - self._ticked_at_s > self._config.election_timeout_s:
+            self._restart_leases(now_s)  # Our own pause, not the clients' silence.
+        self._ticked_at_s = now_s
+        self.replica.tick(now_s)
+        self._notice_leadership(now_s)
+        if self.replica.is_leader:
+            self._expire_leases(now_s)
+
+    def flush(self, now_s: float, wall_ns: int) -> None:
+        """End of a loop turn: propose what waits, as one slot or as few as bounds allow; move reads on."""
+        if not self.replica.is_leader:
+            return
+        config, leader = self._config, self.replica.leader
+        while self._waiting and leader.slots_in_flight < config.max_slots_in_flight:
+            entries: list[Entry] = []
+            size = 0
+            while self._waiting and len(entries) < config.max_batch_commands:
+                size += _size_bytes(self._waiting[0])
+                if entries and size > min(config.max_batch_bytes, config.max_payload_bytes):
+                    break
+                entries.append(self._waiting.popleft())
+            self._propose(tuple(entries), now_s, wall_ns)
+        deadline_ns = self._next_deadline_ns
+        if (
+            deadline_ns is not None
+            and deadline_ns > self._deadline_proposed_ns
+            and deadline_ns <= self._now_ns(now_s)
+            and leader.slots_in_flight < config.max_slots_in_flight
+        ):
+            self._propose((), now_s, wall_ns)
+        self._advance_reads(now_s)
+
+    # Requests.
+
+    def _receive_request(self, client: Member, entry: Entry, now_s: float) -> None:
+        if client.role is Role.CLIENT:
+            self._renew(entry.session, now_s)
+        key = (entry.session, entry.seq)
+        route = self._routes.get(key)
+        if route is not None:  # On its way, or parked: whoever asks again is answered too.
+            if client not in route:
+                route.append(client)
+        elif _size_bytes(entry) > self._config.max_payload_bytes:
+            refusal = self._too_large(*key, "it", _size_bytes(entry))
+            self.to_clients.append(ToClient(client, refusal))
+        elif len(self._waiting) >= self._config.max_queued_commands:
+            self.to_clients.append(ToClient(client, Busy(*key)))
+        else:
+            self._routes[key] = [client]
+            self._waiting.append(entry)
+
+    def _receive_read(self, client: Member, entry: Entry) -> None:
+        key = (entry.session, entry.seq)
+        if key not in self._routes and self._reads_queued >= self._config.max_queued_commands:
+            self.to_clients.append(ToClient(client, Busy(*key)))
+        elif client not in self._routes.setdefault(key, []):
+            self._routes[key].append(client)
+            self._reads_waiting.append(entry)
+            self._reads_queued += 1
+
+    def _too_large(self, session: int, seq: int, what: str, size_bytes: int) -> Reply:
+        text = (
+            f"Call {seq}: {what} has {size_bytes} bytes, at most {self._config.max_payload_bytes} fit. Pass large data "
+            f"by reference, as a path or a key, or start the ensemble with a larger max_frame_bytes."
+        )
+        refusal = Refusal(FrameTooLarge.__name__, text)
+        return Reply(session, seq, Outcome.REFUSED, encode_message(refusal))
+
+    def _propose(self, entries: tuple[Entry, ...], now_s: float, wall_ns: int) -> None:
+        stamp_ns = self._now_ns(now_s)
+        self._deadline_proposed_ns = stamp_ns
+        self.replica.propose(encode_message(Batch(stamp_ns, wall_ns, entries)), now_s)
+
+    def _now_ns(self, now_s: float) -> int:
+        """Ensemble time: on from the last stamp that we know to be applied, at our monotonic rate."""
+        return self._time_ns + max(0, int((now_s - self._time_at_s) * 1e9))
+
+    # Reads.
+
+    def _advance_reads(self, now_s: float) -> None:
+        confirming = self._reads_confirming
+        if confirming is not None and self.replica.confirmed_nonce >= confirming.nonce:
+            self._reads_confirmed.append(confirming)
+            self._reads_confirming = None
+        while self._reads_confirmed and self._reads_confirmed[0].barrier <= self.replica.learner.next_slot:
+            entries = self._reads_confirmed.popleft().entries
+            self._reads_queued -= len(entries)
+            self.reads.extend(entries)
+        if self._reads_waiting and self._reads_confirming is None:
+            barrier = self.replica.read_barrier
+            self._reads_confirming = _ReadRound(self.replica.confirm(now_s), barrier, self._reads_waiting)
+            self._reads_waiting = []
+
+    # Leases.
+
+    def _renew(self, session: int, now_s: float) -> None:
+        lease = self._leases.get(session)
+        if lease is not None:
+            lease.until_s = now_s + lease.ttl_s
+
+    def _restart_leases(self, now_s: float) -> None:
+        for lease in self._leases.values():
+            lease.until_s = now_s + lease.ttl_s
+
+    def _expire_leases(self, now_s: float) -> None:
+        seen_slot = self.replica.learner.next_slot - 1
+        for session, lease in self._leases.items():
+            if lease.until_s <= now_s:
+                lease.until_s = now_s + lease.ttl_s  # If the log says otherwise, judge again after another lease.
+                self._waiting.append(Entry(0, 0, (), encode_message(ExpireSession(session, seen_slot))))
+
+    # Leadership, as clients are told of it.
+
+    def _notice_leadership(self, now_s: float) -> None:
+        replica = self.replica
+        leader = replica.election.leader
+        has_quorum = leader is not None or replica.has_quorum(now_s)
+        standing = (replica.is_leader, leader.index if leader is not None else None, has_quorum)
+        if standing == self._standing:
+            return
+        was_leader, self._standing = self._standing[0], standing
+        if replica.is_leader and not was_leader:
+            self._time_at_s = now_s
+            self._deadline_proposed_ns = -1
+            self._restart_leases(now_s)
+        elif was_leader and not replica.is_leader:
+            self._routes.clear()
+            self._waiting.clear()
+            self._reads_waiting.clear()
+            self._reads_confirming = None
+            self._reads_confirmed.clear()
+            self._reads_queued = 0
+            self.reads.clear()
+        for client in self._clients:
+            self._tell_standing(client)
+
+    def _tell_standing(self, client: Member) -> None:
+        is_leader, leader, has_quorum = self._standing
+        message: ServiceMessage = Leading() if is_leader else NotLeader(leader, has_quorum)
+        self.to_clients.append(ToClient(client, message))

@@ -1,0 +1,240 @@
+"""The client's side of exactly once: request numbers, leader tracking, retry, keepalive. The one place that retries.
+
+Pure: ``client`` (a process's own connection) and ``roles.gateway`` step it and carry its messages.
+
+- A ``Courier`` holds every unanswered message and sends it, unchanged, to each new leader until its reply comes. It
+  trusts only a replica's own word that it leads, the latest one if several say so.
+- A ``Session`` numbers the commands of one process, says which replies it has (each entry carries acknowledgements, and
+  is itself re-sent until answered, so none are lost), and keeps its lease.
+
+What ``Courier`` gives up on after ``quorum_timeout_s`` without a leader is told apart: a call that no leader was ever
+sent fails with ``QuorumLost`` and may be retried; any other with ``OutcomeUnknown``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Union
+
+from concoord_ray.config import Config
+from concoord_ray.errors import ConcoordError, FrameTooLarge, OutcomeUnknown, QuorumLost
+from concoord_ray.rsm.command import (
+    Acknowledge,
+    Busy,
+    CloseSession,
+    Command,
+    Entry,
+    KeepAlive,
+    Leading,
+    NotLeader,
+    OpenSession,
+    Read,
+    Reply,
+    Request,
+    ServiceMessage,
+)
+from concoord_ray.rsm.sessions import Intervals
+from concoord_ray.rsm.wire import encode_message
+
+Key = tuple[int, int]
+
+
+class ToReplica(NamedTuple):
+    """One message for the replica at an index."""
+
+    replica: int
+    message: ServiceMessage
+
+
+class Failed(NamedTuple):
+    """A call that was given up."""
+
+    session: int
+    seq: int
+    error: ConcoordError
+
+
+Ending = Union[Reply, Failed]
+
+
+@dataclass(slots=True)
+class _Pending:
+    message: Request | Read
+    since_s: float
+    was_sent: bool = False
+    again_at_s: float | None = None
+
+
+class Courier:
+    """Carries requests to whoever leads. ``outbox`` and ``endings`` are for the owner to take after every step."""
+
+    def __init__(self, config: Config, now_s: float) -> None:
+        self.outbox: list[ToReplica] = []
+        self.endings: list[Ending] = []
+        #: The replica that says that it leads, the latest one if several say so; None if none does.
+        self.leader: int | None = None
+        self._config = config
+        self._leading: dict[int, None] = {}
+        self._pending: dict[Key, _Pending] = {}
+        self._leaderless_since_s = now_s
+
+    @property
+    def unanswered(self) -> int:
+        """How many messages are not answered."""
+        return len(self._pending)
+
+    def submit(self, message: Request | Read, now_s: float) -> None:
+        """Send a message until it is answered."""
+        size_bytes = len(message.entry.command)
+        if size_bytes > self._config.max_payload_bytes:
+            text = (
+                f"The arguments have {size_bytes} bytes, at most {self._config.max_payload_bytes} fit; nothing was "
+                f"sent. Pass large data by reference, as a path or a key, or start the ensemble with a larger "
+                f"max_frame_bytes."
+            )
+            self.endings.append(Failed(message.entry.session, message.entry.seq, FrameTooLarge(text)))
+            return
+        pending = _Pending(message, now_s)
+        self._pending[message.entry.session, message.entry.seq] = pending
+        self._send(pending)
+
+    def forget(self, session: int, seq: int) -> None:
+        """Nobody waits for this reply any more."""
+        self._pending.pop((session, seq), None)
+
+    def receive(self, index: int, message: ServiceMessage, now_s: float) -> None:
+        """Step with a message from the replica at ``index``."""
+        if isinstance(message, Reply):
+            if self._pending.pop((message.session, message.seq), None) is not None:
+                self.endings.append(message)
+        elif isinstance(message, Leading):
+            self._leading.pop(index, None)
+            self._leading[index] = None
+            self._follow(now_s)
+        elif isinstance(message, NotLeader):
+            self._leading.pop(index, None)
+            self._follow(now_s)
+        elif isinstance(message, Busy):
+            busy = self._pending.get((message.session, message.seq))
+            if busy is not None:
+                busy.again_at_s = now_s + self._config.retransmit_interval_s
+
+    def disconnected(self, index: int, now_s: float) -> None:
+        """The connection to the replica at ``index`` was closed."""
+        self._leading.pop(index, None)
+        self._follow(now_s)
+
+    def tick(self, now_s: float) -> None:
+        """Step with the passing of time."""
+        if self.leader is not None:
+            for pending in self._pending.values():
+                if pending.again_at_s is not None and pending.again_at_s <= now_s:
+                    pending.again_at_s = None
+                    self._send(pending)
+        elif self._pending and now_s - self._leaderless_since_s > self._config.quorum_timeout_s:
+            patience = now_s - self._config.quorum_timeout_s
+            for key, pending in list(self._pending.items()):
+                if pending.since_s <= patience:
+                    del self._pending[key]
+                    self.endings.append(Failed(*key, self._no_leader(pending)))
+
+    def _send(self, pending: _Pending) -> None:
+        if self.leader is not None:
+            pending.was_sent = True
+            self.outbox.append(ToReplica(self.leader, pending.message))
+
+    def _follow(self, now_s: float) -> None:
+        """Send what is unanswered to the latest of those that say that they lead.
+
+        One that says so no more leaves the ones before it: a leader that lost its majority may have said so later than
+        its successor, who has no reason to say it again.
+        """
+        leader = next(reversed(self._leading), None)
+        if leader == self.leader:
+            return
+        self.leader = leader
+        if leader is None:
+            self._leaderless_since_s = now_s
+        for pending in self._pending.values():
+            self._send(pending)
+
+    def _no_leader(self, pending: _Pending) -> ConcoordError:
+        waited = f"No replica has led the ensemble for {self._config.quorum_timeout_s:.0f} s"
+        if pending.was_sent and isinstance(pending.message, Request):
+            return OutcomeUnknown(
+                f"{waited}, and the last leader may or may not have executed this call. Look at concoord.status(), and "
+                f"at the object itself before a retry."
+            )
+        return QuorumLost(
+            f"{waited}: a majority of its acceptors cannot be reached. The call was not proposed. concoord.status() "
+            f"names the missing members; retry when they are back."
+        )
+
+
+class Session:
+    """One process's identity in one ensemble. ``id`` is None until the log has opened it."""
+
+    def __init__(self, courier: Courier, config: Config, *, nonce: int, description: str, now_s: float) -> None:
+        self.id: int | None = None
+        self.has_ended = False
+        self._courier = courier
+        self._config = config
+        self._nonce = nonce
+        self._description = description
+        self._next_seq = 1
+        self._next_read = 0
+        self._unacknowledged = Intervals()
+        self._acknowledge_at_s: float | None = None
+        self._keep_alive_at_s = now_s
+
+    def open(self, now_s: float) -> None:
+        """Ask for the session; its number comes with the reply to (0, nonce), for ``opened``."""
+        opening = OpenSession(int(self._config.session_ttl_s * 1e9), self._description)
+        self._courier.submit(Request(Entry(0, self._nonce, (), encode_message(opening))), now_s)
+
+    def opened(self, session_id: int) -> None:
+        """The log has opened the session."""
+        self.id = session_id
+
+    def is_opening(self, ending: Ending) -> bool:
+        """Whether this ending is the reply to ``open``."""
+        return ending.session == 0 and ending.seq == self._nonce
+
+    def entry(self, command: Command, *, readonly: bool = False) -> Entry:
+        """Number a command. The entry must be submitted, here or through a gateway, and its reply acknowledged.
+
+        Reads are numbered apart, downwards: they never enter the log, and would leave holes in what it acknowledges.
+        """
+        if self.id is None:
+            raise RuntimeError("the session is not open yet")
+        if readonly:
+            self._next_read -= 1
+            return Entry(self.id, self._next_read, (), encode_message(command))
+        seq = self._next_seq
+        self._next_seq += 1
+        acks = self._unacknowledged.ranges()
+        if acks:
+            self._unacknowledged = Intervals()
+            self._acknowledge_at_s = None
+        return Entry(self.id, seq, acks, encode_message(command))
+
+    def acknowledge(self, seq: int, now_s: float) -> None:
+        """The process has the reply to ``seq``, or has given the call up for good."""
+        self._unacknowledged.add(seq, seq)
+        if self._acknowledge_at_s is None:
+            self._acknowledge_at_s = now_s + self._config.acknowledge_interval_s
+
+    def close(self, now_s: float) -> None:
+        """End the session: what it holds is released at once."""
+        self.has_ended = True
+        self._courier.submit(Request(self.entry(CloseSession())), now_s)
+
+    def tick(self, now_s: float) -> None:
+        """Keep the lease, and say which replies arrived if no call has carried that along."""
+        if self.id is None or self.has_ended or self._courier.leader is None:
+            return
+        if now_s >= self._keep_alive_at_s:
+            self._keep_alive_at_s = now_s + self._config.session_ttl_s / 5
+            self._courier.outbox.append(ToReplica(self._courier.leader, KeepAlive(self.id)))
+        if self._acknowledge_at_s is not None and now_s >= self._acknowledge_at_s:
+            self._courier.submit(Request(self.entry(Acknowledge())), now_s)

@@ -1,0 +1,100 @@
+"""The replicated semaphore, as ``threading.Semaphore`` with FIFO order and permits that a dead client gives back.
+
+Invariants: nobody waits while a permit is free; the permits attributed to sessions are never more than are out. A
+release by a session that holds none discharges the permit that has been out for longest, so that a permit handed from
+one process to another is not given back a second time when the first one ends.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Any
+
+from concoord_ray.rsm.context import CallContext, current
+from concoord_ray.rsm.waiters import Primitive, Waiter, WaitQueue
+from concoord_ray.threadingobject.limits import semaphore_timeout_s
+
+
+class DSemaphore(Primitive):
+    """A counting semaphore for use inside replicated objects."""
+
+    def __init__(self, value: int = 1) -> None:
+        if value < 0:
+            raise ValueError("semaphore initial value must be >= 0")
+        self._value = value
+        self._queue = WaitQueue()
+        #: Which session each permit that is out was granted to, oldest first; and the same by session.
+        self._out: OrderedDict[int, int] = OrderedDict()
+        self._held: dict[int, deque[int]] = {}
+        self._grants = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} count={self._value}>"
+
+    def acquire(
+        self, _concoord_command: CallContext | None = None, blocking: bool = True, timeout: float | None = None
+    ) -> bool:
+        """Take a permit: True, False if none came in ``timeout`` seconds, or PARKED for the method to return."""
+        timeout_s = semaphore_timeout_s(blocking, timeout)
+        call = current()
+        if self._value > 0:
+            self._grant(call)
+            return True
+        if timeout_s == 0:
+            return False
+        parked: bool = self._queue.park(self, timeout_s=timeout_s)
+        return parked
+
+    def release(self, _concoord_command: CallContext | None = None, n: int = 1) -> None:
+        """Give back ``n`` permits and wake as many waiters, first come first served."""
+        if n < 1:
+            raise ValueError("n must be one or more")
+        call = current()
+        call.effects.changing()
+        session = call.session
+        for _ in range(n):
+            if not self._out:
+                break  # However large ``n`` is.
+            self._discharge(session if session in self._held else next(iter(self._out.values())))
+        self._add(n)
+
+    def gone(self, waiter: Waiter) -> None:
+        """A waiter that left took nothing."""
+
+    def give_back(self, grant: Any) -> None:
+        """The acquire of session ``grant`` was cancelled after it had been granted."""
+        if grant in self._held:
+            self._discharge(grant)
+            self._add(1)
+
+    def release_session(self, session: int) -> None:
+        """The session ended: its permits are free again."""
+        grants = self._held.pop(session, ())
+        for grant in grants:
+            del self._out[grant]
+        self._add(len(grants))
+
+    def _grant(self, call: CallContext | Waiter) -> None:
+        effects = current().effects
+        effects.changing()
+        self._value -= 1
+        self._grants += 1
+        self._out[self._grants] = call.session
+        self._held.setdefault(call.session, deque()).append(self._grants)
+        effects.holds(call.session, self, call.object_id)
+        effects.granted(call.session, call.seq, self, call.session)
+
+    def _discharge(self, session: int) -> None:
+        """One permit of the session, its oldest, is out no more."""
+        held = self._held[session]
+        del self._out[held.popleft()]
+        if not held:
+            del self._held[session]
+            current().effects.holds_no_more(session, self)
+
+    def _add(self, permits: int) -> None:
+        self._value += permits
+        while self._value > 0 and len(self._queue) > 0:
+            waiter = self._queue.pop()
+            self._grant(waiter)
+            self._queue.wake(waiter, True)

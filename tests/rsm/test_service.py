@@ -1,0 +1,404 @@
+"""A replica as its clients see it: batches, replies, reads, leases and changes of leadership."""
+
+from __future__ import annotations
+
+import pytest
+
+from concoord_ray.config import Config
+from concoord_ray.objects.counter import Counter
+from concoord_ray.objects.lock import Lock
+from concoord_ray.objects.semaphore import Semaphore
+from concoord_ray.paxos.view import Member, Role
+from concoord_ray.rsm.command import Busy, Leading, NotLeader, Read, Reply, Request
+from concoord_ray.rsm.wire import decode_batch, encode_message
+from tests.cluster import Client, Cluster, entry_of
+from tests.rsm.log import calling, refused
+from tests.rsm.samples import Register
+
+SMALL = Config(max_queued_commands=4, max_slots_in_flight=1, max_batch_commands=3, max_batch_bytes=400)
+
+
+def isolate_acceptors(cluster: Cluster) -> None:
+    cluster.cut.update(cluster.acceptors)
+
+
+def expired(client: Client, seq: int) -> bool:
+    ending = client.ended[seq]
+    return isinstance(ending, Reply) and ending.outcome.name == "REFUSED" and refused(ending) == "SessionExpired"
+
+
+# Batches.
+
+
+def test_whatever_waits_when_the_loop_turns_becomes_one_slot() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    counter = client.create(Counter)
+    before = cluster.leader.executor.next_slot
+    seqs = [client.submit(calling(counter, "increment")) for _ in range(100)]
+    cluster.settle()
+    assert [client.result(seq) for seq in seqs] == list(range(1, 101))
+    assert cluster.leader.executor.next_slot == before + 1
+
+
+def test_a_batch_is_bounded_in_commands_and_bytes() -> None:
+    cluster = Cluster(Config(max_batch_commands=3, max_batch_bytes=400))
+    client = cluster.client()
+    register = client.create(Register)
+    before = cluster.leader.executor.next_slot
+    for size in (1, 1, 1, 1, 300, 300, 5000, 1):
+        client.submit(calling(register, "append", "x" * size))
+    cluster.settle()
+    learner = cluster.leader.service.replica.learner
+    batches = []
+    for slot in range(before, learner.next_slot):
+        value = learner.value_of(slot)
+        assert value is not None
+        batches.append(decode_batch(value).entries)
+    assert sum(map(len, batches)) == 8
+    for entries in batches:
+        assert len(entries) <= 3
+        assert len(entries) == 1 or sum(len(entry.command) for entry in entries) <= 400
+
+
+def test_what_is_too_large_for_the_log_is_refused_before_it_is_proposed() -> None:
+    """Every leader in turn would fail to propose it."""
+    cluster = Cluster(Config(max_frame_bytes=64 << 10))
+    client = cluster.client()
+    register = client.create(Register)
+    service = cluster.leader.service
+    command = encode_message(calling(register, "append", "x" * (64 << 10)))
+    service.receive_client(client.me, Request(entry_of(client, 77, command)), cluster.now_s)
+    ((to, reply),) = service.to_clients
+    assert to == client.me
+    assert isinstance(reply, Reply)
+    assert refused(reply) == "FrameTooLarge"
+    assert client.call(register, "append", "small") == 1
+
+
+def test_a_result_that_is_too_large_for_a_frame_is_an_error() -> None:
+    """Every leader in turn would fail to send it."""
+    cluster = Cluster(Config(max_frame_bytes=64 << 10))
+    client = cluster.client()
+    register = client.create(Register)
+    for _ in range(3):
+        client.call(register, "append", "x" * (30 << 10))
+    seq = client.submit(calling(register, "get"), readonly=True)
+    cluster.settle()
+    ending = client.ended[seq]
+    assert isinstance(ending, Reply)
+    assert refused(ending) == "FrameTooLarge"
+
+
+def test_a_full_queue_says_busy_and_the_command_comes_again() -> None:
+    cluster = Cluster(SMALL)
+    client = cluster.client()
+    counter = client.create(Counter)
+    seqs = [client.submit(calling(counter, "increment")) for _ in range(30)]
+    cluster.run(5.0)
+    assert [seq for seq in seqs if seq in client.ended] == seqs
+    assert client.read(counter, "getvalue") == 30
+
+
+def test_reads_that_nobody_confirms_do_not_pile_up() -> None:
+    cluster = Cluster(SMALL)
+    client = cluster.client()
+    counter = client.create(Counter)
+    leader = cluster.leader
+    isolate_acceptors(cluster)
+    for _ in range(10):
+        client.submit(calling(counter, "getvalue"), readonly=True)
+    outbox, client.courier.outbox = client.courier.outbox, []
+    for _, message in outbox:
+        leader.service.receive_client(client.me, message, cluster.now_s)
+    told = [message for _, message in leader.service.to_clients if isinstance(message, Busy)]
+    assert len(told) == 10 - SMALL.max_queued_commands
+
+
+# Replies.
+
+
+def test_a_request_that_is_on_its_way_is_not_proposed_again() -> None:
+    cluster = Cluster()
+    client, gateway = cluster.client(), Member(Role.GATEWAY, 0, 5)
+    service = cluster.leader.service
+    lock = client.create(Lock)
+    client.call(lock, "acquire")
+    parked = client.submit(calling(lock, "acquire"))
+    cluster.settle()
+    before = cluster.leader.executor.next_slot
+    again = Request(entry_of(client, parked, encode_message(calling(lock, "acquire"))))
+    for source in (client.me, gateway, gateway):
+        service.receive_client(source, again, cluster.now_s)
+    cluster.settle()
+    assert cluster.leader.executor.next_slot == before
+    service.to_clients.clear()
+    client.submit(calling(lock, "release"))
+    cluster.cut.add(gateway)
+    cluster.settle()
+    assert client.result(parked) is True
+
+
+def test_everyone_who_asks_is_answered_once() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    service = cluster.leader.service
+    counter = client.create(Counter)
+    askers = [Member(Role.GATEWAY, index, 5) for index in range(3)]
+    request = Request(entry_of(client, 77, encode_message(calling(counter, "increment"))))
+    for asker in [*askers, *askers]:
+        service.receive_client(asker, request, cluster.now_s)
+    service.flush(cluster.now_s, 0)
+    sent: list[Member] = []
+    for _ in range(10):
+        cluster.leader.execute(cluster.now_s)
+        sent += [to for to, message in service.to_clients if isinstance(message, Reply)]
+        cluster._turn()
+    assert sorted(sent) == askers
+    assert client.read(counter, "getvalue") == 1
+    assert service._routes == {}
+
+
+def test_whoever_asks_a_follower_is_told_who_leads() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    leader = cluster.leader
+    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    follower.service.receive_client(client.me, Request(entry_of(client, 5)), cluster.now_s)
+    assert follower.service.to_clients == [(client.me, NotLeader(leader.me.index, True))]
+
+
+def test_routes_do_not_outlive_their_answers() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    counter = client.create(Counter)
+    for _ in range(20):
+        client.call(counter, "increment")
+        client.read(counter, "getvalue")
+    cluster.run(1.0)
+    service = cluster.leader.service
+    assert service._routes == {}
+    assert service._reads_queued == 0
+
+
+# Changes of leadership.
+
+
+def test_a_call_executes_once_whatever_leader_it_was_sent_to() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    counter = client.create(Counter)
+    old = cluster.leader
+    old.is_stuck = True  # It decides, and is lost before it answers.
+    seq = client.submit(calling(counter, "increment"))
+    cluster.settle()
+    assert seq not in client.ended
+    cluster.kill(old.me.index)
+    cluster.run(3.0)
+    assert client.result(seq) == 1
+    assert client.read(counter, "getvalue") == 1
+
+
+def test_a_waiting_call_keeps_its_place_across_a_change_of_leader() -> None:
+    cluster = Cluster()
+    holder, first, second = cluster.client(), cluster.client(), cluster.client()
+    lock = holder.create(Lock)
+    holder.call(lock, "acquire")
+    waiting = {client: client.submit(calling(lock, "acquire")) for client in (first,)}
+    cluster.settle()
+    waiting[second] = second.submit(calling(lock, "acquire"))
+    cluster.settle()
+    cluster.kill(cluster.leader.me.index)
+    cluster.run(3.0)
+    holder.call(lock, "release")
+    assert first.result(waiting[first]) is True
+    assert waiting[second] not in second.ended
+    first.call(lock, "release")
+    assert second.result(waiting[second]) is True
+
+
+def test_a_replica_that_restarts_empty_catches_up_and_does_not_take_over() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    counter = client.create(Counter)
+    cluster.kill(0)
+    cluster.run(3.0)
+    for _ in range(20):
+        client.call(counter, "increment")
+    leader = cluster.leader
+    reborn = cluster.restart(0)
+    cluster.run(4.0)
+    assert cluster.leader is leader
+    assert reborn.executor.next_slot == leader.executor.next_slot
+    cluster.kill(leader.me.index)
+    cluster.run(4.0)
+    assert client.read(counter, "getvalue") == 20
+
+
+def test_without_a_majority_nothing_is_answered_and_clients_are_told() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    counter = client.create(Counter)
+    isolate_acceptors(cluster)
+    write = client.submit(calling(counter, "increment"))
+    read = client.submit(calling(counter, "getvalue"), readonly=True)
+    cluster.run(5.0)
+    assert client.courier.leader is None
+    assert not client.ended.keys() & {write, read}
+    cluster.heal()
+    cluster.run(5.0)
+    assert client.result(write) == 1
+
+
+# Reads.
+
+
+def test_a_leader_that_was_deposed_without_knowing_serves_no_reads() -> None:
+    cluster = Cluster()
+    client, other = cluster.client(), cluster.client()
+    counter = client.create(Counter)
+    old = cluster.leader
+    cluster.cut.update({frozenset((old.me, peer)) for peer in (*cluster.acceptors, *cluster.view.replicas)})
+    cluster.cut.add(frozenset((other.me, old.me)))
+    for node in cluster.nodes.values():
+        if node is not old:
+            node.service.disconnected(old.me, cluster.now_s)
+    other.courier.disconnected(old.me.index, cluster.now_s)
+    cluster.run(0.6)
+    led = [old.service.replica.is_leader]
+    assert other.call(counter, "increment") == 1
+    old.service.receive_client(client.me, Read(entry_of(client, -9, encode_message(calling(counter, "getvalue")))), 0.0)
+    for _ in range(5):
+        cluster._turn()
+        assert old.service.reads == []
+    cluster.run(3.0)
+    led.append(old.service.replica.is_leader)
+    assert led == [True, False]
+    assert client.read(counter, "getvalue") == 1
+
+
+def test_a_read_sees_every_write_that_was_answered_before_it_arrived() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    counter = client.create(Counter)
+    for value in range(1, 6):
+        assert client.call(counter, "increment") == value
+        assert client.read(counter, "getvalue") == value
+    cluster.kill(cluster.leader.me.index)
+    cluster.run(3.0)
+    assert client.read(counter, "getvalue") == 5
+
+
+def test_a_read_enters_no_slot() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    counter = client.create(Counter)
+    cluster.run(1.0)
+    before = cluster.leader.executor.next_slot
+    for _ in range(5):
+        client.read(counter, "getvalue")
+    assert cluster.leader.executor.next_slot == before
+
+
+def test_a_read_under_way_when_the_leader_changes_is_answered_by_the_next() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    counter = client.create(Counter)
+    old = cluster.leader
+    cluster.cut.update({frozenset((old.me, acceptor)) for acceptor in cluster.acceptors})
+    seq = client.submit(calling(counter, "getvalue"), readonly=True)
+    cluster.settle()
+    cluster.run(6.0)
+    assert cluster.leader is not old
+    assert client.result(seq) == 0
+
+
+# Time and leases.
+
+
+def test_a_wait_times_out_although_nothing_else_happens() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    semaphore = client.create(Semaphore, 0)
+    started_s = cluster.now_s
+    seqs = [client.submit(calling(semaphore, "acquire", timeout=timeout)) for timeout in (1e-12, 0.5)]
+    cluster.settle()
+    cluster.run(0.4)
+    assert [seq in client.ended for seq in seqs] == [True, False]
+    while seqs[1] not in client.ended:
+        cluster.run(0.02)
+        assert cluster.now_s - started_s < 1.0
+    assert [client.result(seq) for seq in seqs] == [False, False]
+
+
+def test_a_wait_times_out_under_the_next_leader() -> None:
+    cluster = Cluster()
+    client = cluster.client()
+    semaphore = client.create(Semaphore, 0)
+    seq = client.submit(calling(semaphore, "acquire", timeout=2.0))
+    cluster.settle()
+    cluster.kill(cluster.leader.me.index)
+    cluster.run(6.0)
+    assert client.result(seq) is False
+
+
+def test_a_silent_client_loses_what_it_holds_and_a_live_one_does_not() -> None:
+    cluster = Cluster(Config(session_ttl_s=2.0))
+    silent, alive = cluster.client(), cluster.client()
+    lock, own = silent.create(Lock), alive.create(Lock)
+    silent.call(lock, "acquire")
+    alive.call(own, "acquire")
+    waiting = alive.submit(calling(lock, "acquire"))
+    cluster.run(4.0)
+    assert waiting not in alive.ended
+    cluster.cut.add(silent.me)
+    cluster.run(4.0)
+    assert alive.result(waiting) is True
+    assert alive.read(own, "locked") is True
+    cluster.heal()
+    late = silent.submit(calling(lock, "release"))
+    cluster.settle()
+    assert expired(silent, late)
+
+
+def test_a_new_leader_gives_every_session_a_whole_lease() -> None:
+    cluster = Cluster(Config(session_ttl_s=2.0))
+    client = cluster.client()
+    counter = client.create(Counter)
+    cluster.cut.add(client.me)
+    cluster.run(1.7)
+    cluster.kill(cluster.leader.me.index)
+    cluster.run(1.0)
+    cluster.heal()
+    cluster.run(1.0)
+    assert client.call(counter, "increment") == 1
+
+
+def test_a_pause_of_the_leader_is_not_the_clients_silence() -> None:
+    cluster = Cluster(Config(session_ttl_s=2.0))
+    client = cluster.client()
+    counter = client.create(Counter)
+    cluster.run(1.0)
+    cluster.now_s += 60.0
+    cluster.run(3.0)
+    assert client.call(counter, "increment") == 1
+
+
+# Who leads, as clients hear it.
+
+
+@pytest.mark.parametrize("kind", [Role.CLIENT, Role.GATEWAY])
+def test_a_client_hears_at_once_who_leads_and_every_change(kind: Role) -> None:
+    cluster = Cluster()
+    newcomer = Member(kind, 9, 9)
+    service = cluster.leader.service
+    service.connected(newcomer, cluster.now_s)
+    assert service.to_clients == [(newcomer, Leading())]
+    service.to_clients.clear()
+    isolate_acceptors(cluster)
+    while service.replica.is_leader:
+        cluster.now_s += 0.1
+        service.tick(cluster.now_s)
+    assert service.to_clients == [(newcomer, NotLeader(None, False))]
+    service.disconnected(newcomer, cluster.now_s)
+    assert newcomer not in service._clients

@@ -1,0 +1,293 @@
+"""The client's side of exactly once: numbering, finding the leader, sending again, acknowledging, giving up."""
+
+from __future__ import annotations
+
+import pytest
+
+from concoord_ray.config import Config
+from concoord_ray.errors import OutcomeUnknown, QuorumLost
+from concoord_ray.rsm.command import (
+    Acknowledge,
+    Busy,
+    Cancel,
+    CloseSession,
+    Entry,
+    KeepAlive,
+    Leading,
+    NotLeader,
+    OpenSession,
+    Outcome,
+    Read,
+    Reply,
+    Request,
+)
+from concoord_ray.rsm.wire import decode_command
+from concoord_ray.session import Courier, Failed, Session, ToReplica
+
+CONFIG = Config()
+PATIENCE_S = CONFIG.quorum_timeout_s
+
+
+def request(seq: int = 1, session: int = 5) -> Request:
+    return Request(Entry(session, seq, (), b"command"))
+
+
+def read(seq: int = -1) -> Read:
+    return Read(Entry(5, seq, (), b"command"))
+
+
+def reply(seq: int = 1, session: int = 5) -> Reply:
+    return Reply(session, seq, Outcome.VALUE, b"")
+
+
+def courier(leader: int | None = 0) -> Courier:
+    one = Courier(CONFIG, 0.0)
+    if leader is not None:
+        one.receive(leader, Leading(), 0.0)
+    return one
+
+
+def sent(one: Courier) -> list[ToReplica]:
+    taken, one.outbox = one.outbox, []
+    return taken
+
+
+def ended(one: Courier) -> list[Reply | Failed]:
+    taken, one.endings = one.endings, []
+    return taken
+
+
+# Who leads.
+
+
+def test_nothing_is_sent_before_a_replica_says_that_it_leads() -> None:
+    one = courier(leader=None)
+    one.submit(request(), 0.0)
+    one.receive(0, NotLeader(1, True), 0.0)
+    assert sent(one) == []
+    one.receive(1, Leading(), 0.1)
+    assert sent(one) == [(1, request())]
+
+
+def test_what_is_unanswered_is_sent_unchanged_to_each_new_leader() -> None:
+    one = courier()
+    one.submit(request(1), 0.0)
+    one.submit(request(2), 0.0)
+    one.receive(0, reply(1), 0.0)
+    assert sent(one) == [(0, request(1)), (0, request(2))]
+    one.receive(0, NotLeader(None, True), 0.1)
+    one.receive(2, Leading(), 0.2)
+    assert sent(one) == [(2, request(2))]
+
+
+def test_a_closed_connection_is_a_lost_leader() -> None:
+    one = courier()
+    one.submit(request(), 0.0)
+    sent(one)
+    leaders = []
+    for index in (1, 0):
+        one.disconnected(index, 0.1)
+        leaders.append(one.leader)
+    assert leaders == [0, None]
+    one.receive(0, Leading(), 0.2)
+    assert sent(one) == [(0, request())]
+
+
+def test_of_two_that_say_that_they_lead_the_latest_is_believed() -> None:
+    one = courier(leader=0)
+    one.submit(request(), 0.0)
+    one.receive(1, Leading(), 0.1)
+    assert sent(one) == [(0, request()), (1, request())]
+
+
+@pytest.mark.parametrize("lost", ["it says so", "its connection is closed"])
+def test_when_a_stale_leader_gives_up_the_one_before_it_is_found_again(lost: str) -> None:
+    """The real leader said so once, and has no reason to say it again."""
+    one = courier(leader=1)
+    one.receive(0, Leading(), 0.1)
+    one.submit(request(), 0.2)
+    assert sent(one) == [(0, request())]
+    if lost == "it says so":
+        one.receive(0, NotLeader(None, False), 0.3)
+    else:
+        one.disconnected(0, 0.3)
+    assert one.leader == 1
+    assert sent(one) == [(1, request())]
+
+
+def test_the_same_leader_again_is_not_flooded() -> None:
+    one = courier()
+    one.submit(request(), 0.0)
+    sent(one)
+    one.receive(0, Leading(), 0.1)
+    assert sent(one) == []
+
+
+# Replies.
+
+
+def test_a_call_ends_once() -> None:
+    one = courier()
+    one.submit(request(), 0.0)
+    for _ in range(3):
+        one.receive(0, reply(), 0.0)
+    assert ended(one) == [reply()]
+    assert one.unanswered == 0
+
+
+def test_a_reply_counts_whoever_sends_it() -> None:
+    one = courier()
+    one.submit(request(), 0.0)
+    one.receive(2, reply(), 0.0)
+    assert ended(one) == [reply()]
+
+
+def test_a_forgotten_call_does_not_end() -> None:
+    one = courier()
+    one.submit(request(), 0.0)
+    one.forget(5, 1)
+    one.receive(0, reply(), 0.0)
+    assert ended(one) == []
+
+
+def test_a_busy_leader_is_asked_again_a_little_later() -> None:
+    one = courier()
+    one.submit(request(), 0.0)
+    sent(one)
+    one.receive(0, Busy(5, 1), 1.0)
+    one.tick(1.0 + CONFIG.retransmit_interval_s / 2)
+    assert sent(one) == []
+    one.tick(1.0 + CONFIG.retransmit_interval_s)
+    assert sent(one) == [(0, request())]
+    one.tick(10.0)
+    assert sent(one) == []
+
+
+# Giving up.
+
+
+@pytest.mark.parametrize(
+    ("message", "was_sent", "error"),
+    [
+        (request(), False, QuorumLost),
+        (request(), True, OutcomeUnknown),
+        (read(), False, QuorumLost),
+        (read(), True, QuorumLost),
+    ],
+)
+def test_what_was_never_proposed_is_told_apart_from_what_may_have_been(
+    message: Request | Read, was_sent: bool, error: type[Exception]
+) -> None:
+    one = courier(leader=0 if was_sent else None)
+    one.submit(message, 0.0)
+    one.disconnected(0, 1.0)
+    one.tick(PATIENCE_S)
+    assert ended(one) == []
+    one.tick(PATIENCE_S + 1.5)
+    (failed,) = ended(one)
+    assert isinstance(failed, Failed)
+    assert type(failed.error) is error
+    assert "concoord.status()" in str(failed.error)
+    assert one.unanswered == 0
+
+
+def test_a_call_has_all_of_the_patience_for_itself() -> None:
+    one = courier(leader=None)
+    one.submit(request(1), 0.0)
+    one.submit(request(2), PATIENCE_S - 1)
+    one.tick(PATIENCE_S + 1)
+    assert [failed.seq for failed in ended(one)] == [1]
+    one.tick(2 * PATIENCE_S)
+    assert [failed.seq for failed in ended(one)] == [2]
+
+
+def test_while_somebody_leads_nothing_is_given_up() -> None:
+    one = courier()
+    one.submit(request(), 0.0)
+    one.tick(10 * PATIENCE_S)
+    assert ended(one) == []
+
+
+# The session.
+
+
+def session(leader: int | None = 0) -> tuple[Session, Courier]:
+    one = courier(leader)
+    opening = Session(one, CONFIG, nonce=77, description="me", now_s=0.0)
+    opening.open(0.0)
+    opening.opened(5)
+    sent(one)
+    return opening, one
+
+
+def commands(one: Courier) -> list[object]:
+    return [
+        decode_command(message.entry.command) if isinstance(message, Request) else message for _, message in sent(one)
+    ]
+
+
+def test_a_session_is_opened_in_the_log_under_a_nonce() -> None:
+    one = courier()
+    opening = Session(one, CONFIG, nonce=77, description="me", now_s=0.0)
+    opening.open(0.0)
+    ((_, message),) = sent(one)
+    assert isinstance(message, Request)
+    assert (message.entry.session, message.entry.seq) == (0, 77)
+    assert decode_command(message.entry.command) == OpenSession(int(CONFIG.session_ttl_s * 1e9), "me")
+    assert opening.is_opening(reply(77, session=0))
+    assert not opening.is_opening(reply(77, session=5))
+    with pytest.raises(RuntimeError, match="not open"):
+        opening.entry(Cancel(1))
+    opening.opened(5)
+    assert opening.entry(Cancel(1)).session == 5
+
+
+def test_commands_are_numbered_from_1_and_reads_apart() -> None:
+    one, _ = session()
+    seqs = [one.entry(Cancel(0), readonly=readonly).seq for readonly in (False, True, False, True, True, False)]
+    assert seqs == [1, -1, 2, -2, -3, 3]
+
+
+def test_the_next_command_carries_the_acknowledgements() -> None:
+    one, _ = session()
+    for seq in (1, 2, 3, 7):
+        one.acknowledge(seq, 0.0)
+    assert one.entry(Cancel(0)).acks == ((1, 3), (7, 7))
+    assert one.entry(Cancel(0)).acks == ()
+
+
+def test_acknowledgements_that_no_command_carries_travel_alone_after_a_while() -> None:
+    one, carrier = session()
+    one.tick(0.0)
+    sent(carrier)
+    one.acknowledge(1, 0.0)
+    one.tick(CONFIG.acknowledge_interval_s / 2)
+    assert commands(carrier) == []
+    one.tick(CONFIG.acknowledge_interval_s)
+    ((_, message),) = sent(carrier)
+    assert isinstance(message, Request)
+    assert message.entry.acks == ((1, 1),)
+    assert decode_command(message.entry.command) == Acknowledge()
+    one.tick(CONFIG.acknowledge_interval_s * 3)
+    assert commands(carrier) == []
+
+
+def test_a_lease_is_kept_several_times_in_its_length() -> None:
+    one, carrier = session()
+    kept = 0
+    for tenth in range(round(CONFIG.session_ttl_s * 10)):
+        one.tick(tenth / 10)
+        kept += commands(carrier).count(KeepAlive(5))
+    assert 4 <= kept <= 6
+
+
+def test_nothing_is_kept_alive_without_a_leader_or_after_the_end() -> None:
+    one, carrier = session()
+    carrier.disconnected(0, 0.0)
+    one.tick(100.0)
+    assert commands(carrier) == []
+    carrier.receive(1, Leading(), 100.0)
+    one.close(100.0)
+    assert commands(carrier)[-1] == CloseSession()
+    one.tick(200.0)
+    assert commands(carrier) == []
