@@ -1,0 +1,259 @@
+"""A connection whose peer has proved who it is: frames in, frames out.
+
+Hot path: one ``data_received`` is one ``Handler.received`` with every payload that it completed, and whatever is sent
+in one turn of the event loop is one ``transport.write``.
+
+Invariants: ``Handler.opened`` comes first, ``Handler.closed`` exactly once and last, ``Handler.received`` only in
+between and never after ``close()``. Frames are delivered in the order in which they were sent, without gaps, until
+the connection ends; what was sent but not delivered by then is lost, and the layers above send it again.
+
+Bounds: a frame has ``max_frame_bytes``. While the peer does not keep up, frames wait here; above
+``max_send_buffer_bytes``, the transport's own buffer included, the peer is too slow to be of use and the connection
+is cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from concoord_ray.config import Config
+from concoord_ray.errors import ConcoordError, FrameTooLarge, ProtocolViolation
+from concoord_ray.net.frame import HEADER_BYTES, FrameParser, pack_length
+from concoord_ray.net.identity import Identity
+from concoord_ray.net.sockets import close_within
+from concoord_ray.net.turn import turn_of
+
+logger = logging.getLogger(__name__)
+
+
+class SlowPeer(ConcoordError):
+    """The peer did not read for so long that the send buffer ran over; the connection was cut. Redialing is safe."""
+
+
+class Handler(Protocol):
+    """What the layer above does with connections. Called on the event loop; must not block."""
+
+    def opened(self, connection: Connection) -> None:
+        """Both sides have proved who they are; ``connection.peer`` is known."""
+
+    def received(self, connection: Connection, payloads: list[bytes]) -> None:
+        """Every frame that one read completed, in order."""
+
+    def closed(self, connection: Connection, error: Exception | None) -> None:
+        """The connection is gone. ``error`` is None if one of the two sides closed it in peace."""
+
+
+class Connection(asyncio.Protocol):
+    """Made by listeners and dialers when the handshake is through; used by handlers."""
+
+    __slots__ = (
+        "_close_timer", "_closing", "_config", "_error", "_feed", "_gone", "_handler", "_loop",
+        "_max_frame_bytes", "_outgoing", "_queue_limit_bytes", "_queued_bytes", "_reading_paused", "_received",
+        "_transport", "_turn", "_waiting", "_writing_paused", "dialed", "dropped", "peer",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        peer: Identity,
+        dialed: bool,
+        config: Config,
+        handler: Handler,
+        gone: Callable[[Connection], None],
+    ) -> None:
+        self.peer = peer
+        self.dialed = dialed
+        #: Frames not sent because the connection was closing or the peer too slow.
+        self.dropped = 0
+        self._transport = transport
+        self._config = config
+        self._handler = handler
+        self._gone = gone
+        self._received = handler.received
+        self._loop = asyncio.get_running_loop()
+        self._feed = FrameParser(config.max_frame_bytes).feed
+        self._max_frame_bytes = config.max_frame_bytes
+        # Lengths and payloads in turn, and how many bytes they are.
+        self._outgoing: list[bytes] = []
+        self._queued_bytes = 0
+        self._queue_limit_bytes = config.max_send_buffer_bytes
+        self._turn = turn_of(self._loop)
+        self._waiting = False  # for the turn's flush
+        self._writing_paused = False
+        self._reading_paused = False
+        self._closing = False
+        self._error: Exception | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {'to' if self.dialed else 'from'} {self.peer}{' closing' if self._closing else ''}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether ``send`` would take a frame."""
+        return not self._closing
+
+    def descriptor(self) -> int:
+        """The file descriptor of its socket, -1 once it is closed."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
+    @property
+    def send_buffer_bytes(self) -> int:
+        """What was sent but has not reached the kernel yet."""
+        return self._queued_bytes + self._transport.get_write_buffer_size()
+
+    def begin(self, data: bytes) -> None:
+        """Tell the handler, then take ``data``, which came in one read with the end of the handshake."""
+        try:
+            self._handler.opened(self)
+        except Exception as error:
+            self._handler_failed("opened", error)
+        if data:
+            self.data_received(data)
+
+    def send(self, payload: bytes) -> bool:
+        """Queue one frame; it leaves when the running handler returns, or at the end of the loop's turn.
+
+        Returns False, and drops the frame, if the connection is closing or its send buffer is full (which closes it).
+        True is no promise of delivery. Raises FrameTooLarge, with nothing sent, if ``payload`` is above the limit.
+        """
+        length = len(payload)
+        if not 0 < length <= self._max_frame_bytes:
+            raise self._unsendable(length)
+        if self._closing:
+            self.dropped += 1
+            return False
+        if self._queued_bytes > self._queue_limit_bytes:
+            self._overflow()
+            return False
+        self._outgoing += (pack_length(length), payload)
+        self._queued_bytes += length + HEADER_BYTES
+        if not self._waiting:
+            self._waiting = True
+            turn = self._turn
+            turn.waiting.append(self)
+            if not turn.armed:
+                turn.arm(self._loop)
+        return True
+
+    def flush(self) -> None:
+        """Write what is queued, now. Never needed; called after the last send of a step it saves a turn of the loop."""
+        self._waiting = False
+        if self._outgoing and not self._writing_paused:
+            self._write()
+
+    def pause_reading(self) -> None:
+        """Let the peer's frames wait in the network. What one read already brought is still delivered."""
+        if not self._reading_paused and not self._closing:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take frames again."""
+        if self._reading_paused and not self._closing:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Send what is queued, then close; ``Handler.closed`` follows. Nothing is received any more."""
+        if self._closing:
+            return
+        if self._outgoing:
+            self._write()
+        self._closing = True
+        self._close_timer = close_within(self._transport, self._config.close_timeout_s)
+
+    # Called by the transport.
+
+    def data_received(self, data: bytes) -> None:
+        """One read."""
+        if self._closing:
+            return
+        try:
+            payloads = self._feed(data)
+        except ProtocolViolation as error:
+            logger.warning("%r: %s", self, error)
+            self._cut(error)
+            return
+        if not payloads:
+            return
+        turn = self._turn
+        was_armed, turn.armed = turn.armed, True
+        try:
+            self._received(self, payloads)
+        except Exception as error:
+            self._handler_failed("received", error)
+        finally:
+            turn.armed = was_armed
+        if turn.waiting:
+            turn.flush()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full: hold further frames here."""
+        self._writing_paused = True
+        self._queue_limit_bytes = self._config.max_send_buffer_bytes - self._transport.get_write_buffer_size()
+
+    def resume_writing(self) -> None:
+        """The peer caught up."""
+        self._writing_paused = False
+        self._queue_limit_bytes = self._config.max_send_buffer_bytes
+        if self._outgoing:
+            self._write()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, whoever caused it."""
+        self._closing = True
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        self._transport.abort()  # asyncio of Python 3.10 takes a TLS transport that the peer closed for open until told
+        self._outgoing.clear()
+        self._queued_bytes = 0
+        try:
+            self._handler.closed(self, self._error or exc)
+        except Exception:
+            logger.exception("%r: the handler failed in closed()", self)
+        self._gone(self)
+
+    # Inside.
+
+    def _write(self) -> None:
+        # Not transport.writelines: where it would save the copy, in asyncio of 3.12, it ignores the high-water mark
+        # (CVE-2024-12254), on which our bound rests.
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        self._queued_bytes = 0
+        self._transport.write(data)
+
+    def _unsendable(self, length: int) -> Exception:
+        if length == 0:
+            return ValueError("an empty payload is not a frame: send at least one byte.")
+        return FrameTooLarge(
+            f"a message of {length} bytes to {self.peer} is above max_frame_bytes={self._max_frame_bytes}; nothing was "
+            "sent. Pass less data in one call, or start the ensemble with a larger max_frame_bytes."
+        )
+
+    def _overflow(self) -> None:
+        self.dropped += 1
+        error = SlowPeer(
+            f"{self.peer} reads too slowly: {self.send_buffer_bytes} bytes wait, max_send_buffer_bytes is "
+            f"{self._config.max_send_buffer_bytes}. The connection was cut; redialing is safe."
+        )
+        logger.warning("%r: %s", self, error)
+        self._cut(error)
+
+    def _handler_failed(self, where: str, error: Exception) -> None:
+        logger.error("%r: the handler failed in %s(); closing", self, where, exc_info=error)
+        self._cut(error)
+
+    def _cut(self, error: Exception) -> None:
+        """Close at once, without sending what is queued."""
+        if self._error is None:
+            self._error = error
+        self._closing = True
+        self._outgoing.clear()
+        self._queued_bytes = 0
+        self._transport.abort()

@@ -1,0 +1,125 @@
+"""All connections of one process: those that it keeps dialed, and those that others made to it.
+
+The owner names targets and sends to members; which connection carries a message is decided here. One that we dialed is
+preferred to one that was accepted, so that each direction of a pair of members has its own.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from concoord_ray.config import Config
+from concoord_ray.net import tls
+from concoord_ray.net.connection import Connection
+from concoord_ray.net.dialer import Dialer
+from concoord_ray.net.identity import Address, Identity
+from concoord_ray.net.listener import Listener
+from concoord_ray.paxos.view import Member, Role
+
+
+class Target(NamedTuple):
+    """Whom to keep a connection to, and where it was last heard of."""
+
+    member: Member
+    address: Address
+
+
+class LinksOwner(Protocol):
+    """What links tell their owner. Called on the event loop."""
+
+    def link_opened(self, member: Member) -> None:
+        """A connection with the member is open; there may be another one."""
+
+    def link_received(self, member: Member, payloads: list[bytes]) -> None:
+        """Frames from the member."""
+
+    def link_closed(self, member: Member) -> None:
+        """A connection with the member was closed; there may be another one."""
+
+
+class Links:
+    """Implements ``connection.Handler`` over every connection of the process."""
+
+    def __init__(self, identity: Identity, secret: bytes, config: Config, owner: LinksOwner) -> None:
+        self.identity = identity
+        self._secret = secret
+        self._config = config
+        self._owner = owner
+        self._tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = tls.from_environment()
+        self._dialers: dict[tuple[Role, int], Dialer] = {}
+        self._open: dict[Member, list[Connection]] = {}
+        self._listener: Listener | None = None
+
+    async def listen(self, host: str, port: int = 0) -> Address:
+        """Accept connections; gives the address."""
+        self._listener = Listener(
+            self.identity, self._secret, self._config, self, tls=self._tls[0] if self._tls else None
+        )
+        return await self._listener.start(host, port)
+
+    def aim(self, role: Role, targets: Mapping[int, Target]) -> None:
+        """Keep connections to these members of a role, by index, and to no others of it."""
+        for key in [key for key in self._dialers if key[0] is role and key[1] not in targets]:
+            self._dialers.pop(key).close()
+        for index, target in targets.items():
+            dialer = self._dialers.get((role, index))
+            if dialer is None:
+                dialer = Dialer(
+                    self.identity, self._secret, self._config, self, tls=self._tls[1] if self._tls else None
+                )
+                self._dialers[role, index] = dialer
+            dialer.retarget(target.address, target.member)
+
+    def send(self, to: Member, payload: bytes) -> bool:
+        """Send a frame to a member; False, and nothing sent, if there is no connection or it is too slow."""
+        connections = self._open.get(to)
+        return connections is not None and connections[0].send(payload)
+
+    def is_linked(self, member: Member) -> bool:
+        """Whether a connection with the member is open."""
+        return member in self._open
+
+    def members(self) -> list[Member]:
+        """Everybody connected."""
+        return list(self._open)
+
+    def broadcast(self, payload: bytes) -> None:
+        """Send a frame to everybody connected."""
+        for connections in self._open.values():
+            connections[0].send(payload)
+
+    def descriptors(self) -> list[int]:
+        """The file descriptors of the open connections."""
+        return [connection.descriptor() for connections in self._open.values() for connection in connections]
+
+    async def close(self) -> None:
+        """Close everything."""
+        for dialer in self._dialers.values():
+            dialer.close()
+        for dialer in self._dialers.values():
+            await dialer.wait_closed()
+        if self._listener is not None:
+            await self._listener.close()
+
+    # connection.Handler
+
+    def opened(self, connection: Connection) -> None:
+        """See ``Handler``."""
+        connections = self._open.setdefault(connection.peer.member, [])
+        connections.insert(0 if connection.dialed else len(connections), connection)
+        self._owner.link_opened(connection.peer.member)
+
+    def received(self, connection: Connection, payloads: list[bytes]) -> None:
+        """See ``Handler``."""
+        self._owner.link_received(connection.peer.member, payloads)
+
+    def closed(self, connection: Connection, error: Exception | None) -> None:
+        """See ``Handler``."""
+        member = connection.peer.member
+        connections = self._open[member]
+        connections.remove(connection)
+        if not connections:
+            del self._open[member]
+        self._owner.link_closed(member)
