@@ -1,0 +1,54 @@
+"""What a role is told when its process starts, and the messages that it speaks."""
+
+from __future__ import annotations
+
+from typing import Protocol, Union
+
+import msgspec
+
+from concoord_ray.config import Config
+from concoord_ray.directory import Directory, Report
+from concoord_ray.net.identity import Address
+from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, NewerView, P1a, P1b, P2a, P2b, Ping, Pong
+from concoord_ray.paxos.view import Role, View
+from concoord_ray.rsm.command import Busy, KeepAlive, Leading, NotLeader, Read, Reply, Request
+
+
+class Boot(msgspec.Struct, frozen=True):
+    """The start of a role: small enough to be an inline constructor argument, so that Ray can always restart it."""
+
+    name: str
+    ensemble: str
+    secret: bytes
+    config: Config
+    role: Role
+    index: int
+    namespace: str
+
+
+class Whereabouts(msgspec.Struct, frozen=True):
+    """What the role's host knows of its place."""
+
+    host: str
+    node_id: str
+    pid: int
+
+
+class Discovery(Protocol):
+    """How a role finds what it cannot find over connections. Implemented over Ray by ``actors``."""
+
+    async def view(self) -> View:
+        """The view of epoch 0, written once; waits until it is."""
+
+    async def registries(self) -> dict[int, tuple[Address, int]]:
+        """Where the registries listen now, with their incarnations, by index; those that answer."""
+
+
+WireMessage = Union[
+    P1a, P1b, P2a, P2b, Ping, Pong, Decisions, Heartbeat, CatchUp, NewerView,
+    Request, Read, KeepAlive, Reply, NotLeader, Leading, Busy,
+    Report, Directory,
+]  # fmt: skip
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(WireMessage).decode

@@ -1,0 +1,252 @@
+"""The caller as the ensemble knows it: one process, one session, followed through changes of leader.
+
+Runs on the client's loop, but for ``number``, which any thread may call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from concoord_ray.answers import is_refused_as, unpack
+from concoord_ray.errors import CallCancelled, CallTimeout, ConcoordError, OutcomeUnknown, SessionExpired
+from concoord_ray.paxos.view import Role
+from concoord_ray.roles.boot import Boot, Discovery
+from concoord_ray.roles.calls import PendingCall
+from concoord_ray.roles.follower import Follower
+from concoord_ray.rsm.command import Cancel, CloseSession, Command, Entry, Read, Request
+from concoord_ray.session import Ending, Failed, Session
+
+logger = logging.getLogger(__name__)
+
+_EXPIRED = (
+    "This process was silent for longer than the session TTL, and what it held was released. This call was not sent; "
+    "the next one opens another session. Acquire again what you need before you go on."
+)
+
+
+class Caller(Follower):
+    """The session of this process in one ensemble, and its calls that have not ended."""
+
+    def __init__(self, boot: Boot, discovery: Discovery, description: str) -> None:
+        if boot.role is not Role.CLIENT:
+            raise ValueError(f"a caller is a client, not a {boot.role}")
+        super().__init__(boot, None, discovery)
+        #: Set while there is a session.
+        self.is_open = threading.Event()
+        self._description = description
+        self._lock = threading.Lock()  # Guards numbering and acknowledging, which any thread may do.
+        self._session: Session | None = None
+        self._calls: dict[tuple[int, int], PendingCall] = {}
+        self._unnumbered: dict[PendingCall, None] = {}
+        self._timers: dict[tuple[int, int], asyncio.TimerHandle] = {}
+        #: How many withdrawals of each entry are under way. Until they have ended it is not acknowledged: a grant that
+        #: is acknowledged cannot be taken back.
+        self._withdrawing: dict[tuple[int, int], int] = {}
+        #: The session has ended without us, and no call has been told. The next one is, and does not run: it may rely
+        #: on what the session held.
+        self._is_untold = False
+
+    # Steps, handed over from other threads.
+
+    def begin(self, call: PendingCall) -> None:
+        """Send a call, as soon as there is a session."""
+        entry = self.number(call.command, call.readonly)
+        if entry is None and self.take_untold():
+            call.end(Failed(0, 0, SessionExpired(_EXPIRED)))
+            return
+        if entry is None:
+            self._unnumbered[call] = None
+            self.open_session(None)
+            return
+        call.entry = entry
+        self._calls[entry.session, entry.seq] = call
+        self.courier.submit(Read(entry) if call.readonly else Request(entry), time.monotonic())
+
+    def cancel(self, call: PendingCall) -> None:
+        """Nobody waits for the call any more: see that it has no effect that nobody knows of."""
+        self._withdraw(call, CallCancelled("The call was cancelled before it was sent."), timed_out=False)
+
+    def time_out(self, call: PendingCall) -> None:
+        """The call's time is over: it ends with CallTimeout unless its result comes first."""
+        self._withdraw(call, CallTimeout("The call's own timeout was over before it was sent."), timed_out=True)
+
+    def cancel_entry(self, entry: Entry) -> None:
+        """Cancel an entry of this session that travelled another way; it is acknowledged when that is done."""
+        self._stop_timer(entry)
+        self._withdraw_entry(entry, timed_out=False)
+
+    def time_out_entry(self, deadline: tuple[Entry, float]) -> None:
+        """Withdraw an entry that travelled another way, unless it is acknowledged within so many seconds."""
+        entry, timeout_s = deadline
+
+        def withdraw() -> None:
+            self._stop_timer(entry)
+            self._withdraw_entry(entry, timed_out=True)
+            self.perform()
+
+        self._timers[entry.session, entry.seq] = asyncio.get_running_loop().call_later(timeout_s, withdraw)
+
+    def _withdraw(self, call: PendingCall, unsent: ConcoordError, *, timed_out: bool) -> None:
+        if call in self._unnumbered:
+            del self._unnumbered[call]
+            call.end(Failed(0, 0, unsent))
+        elif call.entry is not None and call.ending is None:
+            if call.readonly:  # Not in the log: there is nothing to withdraw.
+                self.courier.forget(call.entry.session, call.entry.seq)
+                self.ended(Failed(call.entry.session, call.entry.seq, unsent))
+            else:
+                self._withdraw_entry(call.entry, timed_out=timed_out)
+
+    def _withdraw_entry(self, entry: Entry, *, timed_out: bool) -> None:
+        session, key = self._session, (entry.session, entry.seq)
+        if session is None or session.id != entry.session:
+            return
+
+        def ended(ending: Ending) -> None:
+            self._withdrawing[key] -= 1
+            if self._withdrawing[key] == 0:
+                del self._withdrawing[key]
+            if isinstance(ending, Failed):  # Given up for want of a leader. What is withdrawn must not be granted.
+                self._withdraw_entry(entry, timed_out=timed_out)
+            else:
+                self.acknowledge([entry])
+
+        self._withdrawing[key] = self._withdrawing.get(key, 0) + 1
+        self.begin(_Withdrawal(Cancel(entry.seq, timed_out), ended))
+
+    def _stop_timer(self, entry: Entry) -> None:
+        timer = self._timers.pop((entry.session, entry.seq), None)
+        if timer is not None:
+            timer.cancel()
+
+    def acknowledge(self, entries: list[Entry]) -> None:
+        """The process has the replies to these."""
+        now_s = time.monotonic()
+        with self._lock:
+            for entry in entries:
+                self._stop_timer(entry)
+                if (entry.session, entry.seq) in self._withdrawing:
+                    continue
+                if self._session is not None and self._session.id == entry.session:
+                    self._session.acknowledge(entry.seq, now_s)
+
+    def open_session(self, _: None) -> None:
+        """Ask for a session, unless there is one or it is asked for already."""
+        if self._session is None:
+            now_s = time.monotonic()
+            self._session = Session(
+                self.courier,
+                self.node.boot.config,
+                nonce=secrets.randbits(62) + 1,
+                description=self._description,
+                now_s=now_s,
+            )
+            self._session.open(now_s)
+
+    def close_session(self, done: Callable[[], None]) -> None:
+        """End the session; ``done`` is called when it has ended, or at once if there is none."""
+        if self._session is None or self._session.id is None or self.courier.leader is None:
+            done()
+            return
+        self.begin(_Withdrawal(CloseSession(), lambda _: done()))
+
+    def abandon(self, error: ConcoordError) -> None:
+        """Everybody who still waits is told so."""
+        for call in list(self._unnumbered):
+            call.end(Failed(0, 0, error))
+        for key, call in list(self._calls.items()):
+            call.end(Failed(*key, error))
+        self._unnumbered.clear()
+        self._calls.clear()
+
+    # From any thread.
+
+    def number(self, command: Command, readonly: bool) -> Entry | None:
+        """Number a command; None without a session."""
+        with self._lock:
+            session = self._session
+            return None if session is None or session.id is None else session.entry(command, readonly=readonly)
+
+    def check_told(self) -> None:
+        """Raise SessionExpired, once, if the last session ended without us and nobody was told."""
+        if self.take_untold():
+            raise SessionExpired(_EXPIRED)
+
+    def take_untold(self) -> bool:
+        """Whether the last session ended without us and nobody was told; whoever asks, tells."""
+        with self._lock:
+            is_untold, self._is_untold = self._is_untold, False
+        return is_untold
+
+    # Follower
+
+    def ended(self, ending: Ending) -> None:
+        """See ``Follower``."""
+        session = self._session
+        if session is not None and session.is_opening(ending):
+            self._opened(session, ending)
+            return
+        call = self._calls.pop((ending.session, ending.seq), None)
+        if session is not None and session.id == ending.session:
+            if is_refused_as(ending, SessionExpired):
+                self._lost(is_told=call is not None and not isinstance(call, _Withdrawal))
+            elif call is not None and call.entry is not None and not call.readonly:
+                if isinstance(ending, Failed) and not isinstance(call, _Withdrawal):
+                    self._withdraw_entry(call.entry, timed_out=False)  # What it was granted, if so, nobody knows of.
+                else:
+                    self.acknowledge([call.entry])
+        if call is not None:
+            call.end(ending)
+
+    def tick(self, now_s: float) -> None:
+        """See ``NodeOwner``."""
+        if self._session is not None:
+            with self._lock:
+                self._session.tick(now_s)
+        super().tick(now_s)
+
+    def broken(self, error: Exception) -> None:
+        """See ``NodeOwner``. In the user's process: whoever waits is told, and later calls are too."""
+        logger.critical("the connection to ensemble %r failed", self.node.boot.name, exc_info=error)
+        self.abandon(OutcomeUnknown(f"This process's connection to the ensemble failed by itself: {error!r}."))
+        asyncio.get_running_loop().stop()
+
+    def _opened(self, session: Session, ending: Ending) -> None:
+        waiting, self._unnumbered = list(self._unnumbered), {}
+        if isinstance(ending, Failed):
+            self._session = None
+            for call in waiting:
+                call.end(Failed(0, 0, ending.error))
+            return
+        with self._lock:
+            session.opened(unpack(ending))
+        self.is_open.set()
+        for call in waiting:
+            self.begin(call)
+
+    def _lost(self, *, is_told: bool) -> None:
+        """The session has ended without us. The next call opens another, after somebody was told."""
+        with self._lock:
+            self._session = None
+            self._is_untold = not is_told
+        self.is_open.clear()
+
+
+class _Withdrawal(PendingCall):
+    """A command on the session's own behalf: whatever becomes of it, ``then`` follows."""
+
+    __slots__ = ("_then",)
+
+    def __init__(self, command: Command, then: Callable[[Ending], None]) -> None:
+        super().__init__(command, readonly=False)
+        self._then = then
+
+    def end(self, ending: Ending) -> None:
+        """Go on."""
+        self.ending = ending
+        self._then(ending)

@@ -1,0 +1,88 @@
+"""What gateways and clients share: a node that follows the replicas, and a courier over its links."""
+
+from __future__ import annotations
+
+import time
+
+from concoord_ray.directory import Directory, MemberReport
+from concoord_ray.paxos.view import Member, Role
+from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
+from concoord_ray.roles.node import Node
+from concoord_ray.rsm.command import Busy, Leading, NotLeader, Reply
+from concoord_ray.session import Courier, Ending
+
+
+class Follower:
+    """Connected to every replica that the directory knows; ``ended`` is called with every call that ended."""
+
+    def __init__(self, boot: Boot, place: Whereabouts | None, discovery: Discovery) -> None:
+        self.node = Node(boot, place, discovery, self, tick_interval_s=boot.config.follower_tick_interval_s)
+        self.courier = Courier(boot.config, time.monotonic())
+        self._replicas: dict[int, Member] = {}
+
+    async def start(self) -> None:
+        """Connect."""
+        await self.node.start()
+
+    async def stop(self) -> None:
+        """Leave."""
+        await self.node.stop()
+
+    def ended(self, ending: Ending) -> None:
+        """A call ended."""
+        raise TypeError(f"{type(self).__name__} does not say what to do with {ending!r}")
+
+    def perform(self) -> None:
+        """Send what the courier wants sent; tell what ended."""
+        courier = self.courier
+        while courier.outbox or courier.endings:
+            outbox, courier.outbox = courier.outbox, []
+            for index, message in outbox:
+                replica = self._replicas.get(index)
+                if replica is not None:
+                    self.node.send(replica, message)
+            endings, courier.endings = courier.endings, []
+            for ending in endings:
+                self.ended(ending)
+
+    # NodeOwner
+
+    def receive(self, source: Member, messages: list[WireMessage]) -> None:
+        """See ``NodeOwner``."""
+        if source.role is not Role.REPLICA or self._replicas.get(source.index) != source:
+            return
+        now_s = time.monotonic()
+        for message in messages:
+            if isinstance(message, (Reply, Leading, NotLeader, Busy)):
+                self.courier.receive(source.index, message, now_s)
+        self.perform()
+
+    def connected(self, member: Member) -> None:
+        """See ``NodeOwner``. A replica says at once whether it leads."""
+        if member.role is Role.REPLICA:
+            self._replicas[member.index] = member
+
+    def disconnected(self, member: Member) -> None:
+        """See ``NodeOwner``."""
+        if self._replicas.get(member.index) == member and member.role is Role.REPLICA:
+            del self._replicas[member.index]
+            self.courier.disconnected(member.index, time.monotonic())
+            self.perform()
+
+    def directory_changed(self, directory: Directory) -> None:
+        """See ``NodeOwner``."""
+        replicas = {r.member.index: r.member for r in directory.members if r.member.role is Role.REPLICA}
+        self.node.aim(Role.REPLICA, replicas)
+
+    def tick(self, now_s: float) -> None:
+        """See ``NodeOwner``."""
+        self.courier.tick(now_s)
+        self.perform()
+
+    def broken(self, error: Exception) -> None:
+        """See ``NodeOwner``."""
+        raise error
+
+    def report(self, report: MemberReport) -> MemberReport:
+        """See ``NodeOwner``."""
+        return report

@@ -1,0 +1,111 @@
+"""The gateway: what ``.remote()`` runs on.
+
+An ``ObjectRef`` is bound to the actor that runs its task. Bound to a replica it would die with it; so it is bound to
+this actor, on the caller's own node, which keeps nothing that matters. When it dies, Ray runs its unfinished calls
+again on its next life, with the same (session, seq), and the log executes each once.
+
+Ray's async actors may start calls in another order than they were submitted. The calls of one session carry their
+place in line, and are forwarded in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import msgspec
+
+from concoord_ray.answers import Encoded, EncodedError
+from concoord_ray.roles.boot import Boot, Discovery, Whereabouts
+from concoord_ray.roles.follower import Follower
+from concoord_ray.roles.node import exit_broken
+from concoord_ray.roles.sequence import Sequencer
+from concoord_ray.rsm.codec import encode
+from concoord_ray.rsm.command import Call, Entry, Outcome, Read, Request
+from concoord_ray.rsm.wire import decode_command, decode_plain, encode_message
+from concoord_ray.session import Ending, Failed
+
+logger = logging.getLogger(__name__)
+
+
+class Parcel(msgspec.Struct, frozen=True, array_like=True):
+    """What travels from a caller to its gateway.
+
+    ``order`` is the call's place among those of its session through this gateway, None if it has none.
+    """
+
+    entry: Entry
+    readonly: bool
+    order: int | None
+
+
+class GatewayRole(Follower):
+    """One node's gateway."""
+
+    def __init__(self, boot: Boot, place: Whereabouts, discovery: Discovery) -> None:
+        super().__init__(boot, place, discovery)
+        self._calls: dict[tuple[int, int], list[asyncio.Future[Ending]]] = {}
+        self._sequencer: Sequencer[Request | Read] = Sequencer(
+            self._submit, boot.config.gateway_order_wait_s, boot.config.gateway_sequences
+        )
+
+    async def call(self, parcel: Parcel, values: tuple[Any, ...]) -> Any:
+        """Forward one call and wait for its end.
+
+        ``values`` are the arguments that were ObjectRefs in the caller: they replace the placeholders among the
+        entry's arguments.
+        """
+        entry, readonly, order = parcel.entry, parcel.readonly, parcel.order
+        if values:
+            entry = _with_values(entry, values)
+        future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        key = (entry.session, entry.seq)
+        waiting = self._calls.setdefault(key, [])
+        waiting.append(future)
+        message = Read(entry) if readonly else Request(entry)
+        if order is None:
+            self._submit(message)
+        else:
+            self._sequencer.submit(entry.session, order, message)
+        try:
+            ending = await future
+        except asyncio.CancelledError:
+            # ray.cancel, or the end of this actor. The caller's process tells which, and withdraws what the user
+            # cancelled; here only the waiting ends.
+            waiting.remove(future)
+            if not waiting:
+                self._calls.pop(key, None)
+                self.courier.forget(*key)
+            raise
+        if isinstance(ending, Failed):
+            raise ending.error
+        if ending.outcome == Outcome.PLAIN:
+            return decode_plain(ending.payload)
+        if ending.outcome == Outcome.VALUE:
+            return Encoded(ending.payload)
+        raise EncodedError(ending.outcome, ending.payload)
+
+    def ended(self, ending: Ending) -> None:
+        """See ``Follower``."""
+        for future in self._calls.pop((ending.session, ending.seq), ()):
+            if not future.done():
+                future.set_result(ending)
+
+    def broken(self, error: Exception) -> None:
+        """See ``NodeOwner``. Ray runs the unfinished calls again on the next life."""
+        exit_broken(self.node.me, error)
+
+    def _submit(self, message: Request | Read) -> None:
+        self.courier.submit(message, time.monotonic())
+        self.perform()
+
+
+def _with_values(entry: Entry, values: tuple[Any, ...]) -> Entry:
+    """Add the values of ObjectRefs, for the places that the caller left in the arguments."""
+    command = decode_command(entry.command)
+    if not isinstance(command, Call):
+        raise TypeError(f"{type(command).__name__} takes no ObjectRefs")
+    filled = msgspec.structs.replace(command, values=tuple(encode(value) for value in values))
+    return msgspec.structs.replace(entry, command=encode_message(filled))

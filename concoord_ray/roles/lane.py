@@ -1,0 +1,132 @@
+"""The lane that executes: decided slots and confirmed reads, one job after another.
+
+User code may take long, and must hold up neither heartbeats nor elections nor the agreement on further slots. So it
+runs on a thread of its own, and the role's loop only hands jobs over and gets results back.
+
+The hand-over costs as much as everything else that a leader does for a small command. So calls that have proved to be
+quick are executed on the loop itself, while nothing is before them on the thread: a kind of call (class and method) is
+quick once it has run ``inline_after_runs`` times in a row within ``quick_call_s`` each, and a single run beyond
+``slow_call_s`` is held against it for much longer. Either way jobs are executed in order, and never two at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from concoord_ray.config import Config
+from concoord_ray.paxos.outputs import Decided
+from concoord_ray.rsm.command import Batch, Entry, Reply
+from concoord_ray.rsm.executor import Applied, Executor
+from concoord_ray.rsm.objects import Kind
+from concoord_ray.rsm.wire import decode_batch
+
+#: After a slow run a kind of call has to be quick this many times as often as at first.
+_DISTRUST = 64
+#: Of how many kinds of call it is remembered how quick they are.
+_KINDS = 10_000
+
+
+@dataclass(slots=True)
+class _Job:
+    batches: list[tuple[int, Batch]]
+    reads: list[Entry]
+    kinds: frozenset[Kind]
+    calls: int
+    began_s: float = 0.0
+
+
+class Lane:
+    """An executor and its thread. ``done`` and ``failed`` are called on the loop that made the lane."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        config: Config,
+        done: Callable[[Applied, list[Reply]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._executor = executor
+        self._config = config
+        self._done = done
+        self._failed = failed
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        #: Jobs on the thread, or on their way back from it.
+        self._handed_over = 0
+        self._quick_runs: dict[Kind, int] = {}
+        self._current: _Job | None = None
+        self._thread = threading.Thread(target=self._run, name="concoord-executor", daemon=True)
+        self._thread.start()
+
+    def execute(self, decisions: list[Decided], reads: list[Entry]) -> None:
+        """Execute decided slots, then reads."""
+        batches = [(slot, decode_batch(value)) for slot, value in decisions]
+        entries = [entry for _, batch in batches for entry in batch.entries] + reads
+        job = _Job(batches, reads, self._executor.kinds_of(entries), len(entries))
+        if self._handed_over == 0 and all(map(self._is_quick, job.kinds)):
+            self._done(*self._perform(job))
+        else:
+            self._handed_over += 1
+            self._jobs.put(job)
+
+    def executing(self) -> str:
+        """What has been executing for longer than a moment, as "Class.method"; empty if nothing has. Any thread."""
+        job = self._current
+        if job is None or time.monotonic() - job.began_s < self._config.executing_report_s:
+            return ""
+        return ", ".join(sorted(f"{class_name}.{method}" for class_name, method in job.kinds))
+
+    def close(self) -> None:
+        """End after what was handed over."""
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                applied, replies = self._perform(job)
+            except BaseException as error:  # Diverged, out of memory: the role decides, on its loop.
+                self._loop.call_soon_threadsafe(self._failed, error)
+                return
+            self._loop.call_soon_threadsafe(self._back, applied, replies)
+
+    def _back(self, applied: Applied, replies: list[Reply]) -> None:
+        self._handed_over -= 1
+        self._done(applied, replies)
+
+    def _perform(self, job: _Job) -> tuple[Applied, list[Reply]]:
+        job.began_s = time.monotonic()
+        self._current = job
+        for slot, batch in job.batches:
+            self._executor.apply_batch(slot, batch)
+        applied = self._executor.take_applied()
+        replies = [self._executor.read(entry) for entry in job.reads]
+        self._current = None
+        self._judge(job, time.monotonic() - job.began_s)
+        return applied, replies
+
+    # How quick calls are.
+
+    def _is_quick(self, kind: Kind) -> bool:
+        return self._quick_runs.get(kind, 0) >= self._config.inline_after_runs
+
+    def _judge(self, job: _Job, took_s: float) -> None:
+        """Remember how long a job took. Its calls are judged together: who kept slow company was not slow for long."""
+        runs, needed = self._quick_runs, self._config.inline_after_runs
+        if took_s >= self._config.slow_call_s:
+            for kind in job.kinds:
+                runs[kind] = -needed * _DISTRUST
+        elif took_s > self._config.quick_call_s * max(1, job.calls):
+            for kind in job.kinds:
+                runs[kind] = min(0, runs.get(kind, 0))
+        else:
+            for kind in job.kinds:
+                count = runs.get(kind, 0)
+                if count < needed:
+                    runs[kind] = count + 1
+        if len(runs) > _KINDS:
+            runs.clear()

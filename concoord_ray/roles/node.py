@@ -1,0 +1,204 @@
+"""What every role is made of: links, the directory, a report of itself, and a clock that ticks.
+
+A role is a core and a ``Node`` around it: the node receives frames and calls the role; the role steps its core, and
+sends what the core asks for. Nothing in between awaits, so nothing is stepped between a step and its sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from typing import NoReturn, Protocol
+
+import msgspec
+
+from concoord_ray.directory import Directory, MemberReport, Report
+from concoord_ray.net.identity import Address, Identity
+from concoord_ray.net.links import Links, Target
+from concoord_ray.paxos.view import Member, Role
+from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, decode, encode
+
+logger = logging.getLogger(__name__)
+
+#: The exit status of a role that stopped itself.
+EXIT_BROKEN = 70
+
+
+class NodeOwner(Protocol):
+    """A role, as its node sees it."""
+
+    def receive(self, source: Member, messages: list[WireMessage]) -> None:
+        """Messages that one read brought."""
+
+    def connected(self, member: Member) -> None:
+        """A connection is open."""
+
+    def disconnected(self, member: Member) -> None:
+        """A connection was closed."""
+
+    def directory_changed(self, directory: Directory) -> None:
+        """A registry knows something new."""
+
+    def tick(self, now_s: float) -> None:
+        """Called every ``tick_interval_s``, if the node was given one, after what had arrived was received."""
+
+    def report(self, report: MemberReport) -> MemberReport:
+        """Complete the report that registries get."""
+
+    def broken(self, error: Exception) -> None:
+        """The role's own code failed: it must stop."""
+
+
+class Node:
+    """The process of one role. ``me.incarnation`` is drawn at every start without data."""
+
+    def __init__(
+        self,
+        boot: Boot,
+        place: Whereabouts | None,
+        discovery: Discovery,
+        owner: NodeOwner,
+        *,
+        tick_interval_s: float | None = None,
+    ) -> None:
+        """Without a ``place`` the node neither listens nor reports itself: a client. ``owner`` ticks if asked to."""
+        self.boot = boot
+        self.me = Member(boot.role, boot.index, secrets.randbits(63))
+        self.directory = Directory(())
+        self._place = place
+        self._discovery = discovery
+        self._owner = owner
+        self.links = Links(Identity(boot.ensemble, self.me), boot.secret, boot.config, self)
+        self._address: Address | None = None
+        self._registries: dict[int, Member] = {}
+        self._tick_interval_s = tick_interval_s
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Listen, find the registries, and tick."""
+        if self._place is not None:
+            self._address = await self.links.listen(self._place.host)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._keep_registries())]
+        if self._tick_interval_s is not None:
+            self._tasks.append(loop.create_task(self._keep_ticking(self._tick_interval_s)))
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
+
+    async def stop(self) -> None:
+        """Stop ticking and close every connection."""
+        for task in self._tasks:
+            task.cancel()
+        await self.links.close()
+
+    def own_report(self) -> MemberReport:
+        """What this member says of itself now."""
+        if self._address is None or self._place is None:
+            raise RuntimeError(f"{self.me} does not listen yet")
+        return self._owner.report(MemberReport(self.me, self._address, self._place.node_id, self._place.pid))
+
+    def send(self, to: Member, message: WireMessage) -> None:
+        """Send one message; a member that is not connected misses it."""
+        self.links.send(to, encode(message))
+
+    def tell_registries(self) -> None:
+        """Report now instead of at the next turn."""
+        if self._place is None:
+            return
+        report = encode(Report(self.own_report()))
+        for registry in self._registries.values():
+            self.links.send(registry, report)
+
+    def aim(self, role: Role, members: dict[int, Member]) -> None:
+        """Keep connections to these members, where the directory says that they are."""
+        targets = {}
+        for index, member in members.items():
+            found = self.directory.find(role, index)
+            if found is not None and found.member == member:
+                targets[index] = Target(member, found.address)
+        self.links.aim(role, targets)
+
+    # links.LinksOwner
+
+    def link_opened(self, member: Member) -> None:
+        """See ``LinksOwner``."""
+        if member.role is Role.REGISTRY:
+            self._registries[member.index] = member
+            self.tell_registries()
+        self._owner.connected(member)
+
+    def link_received(self, member: Member, payloads: list[bytes]) -> None:
+        """See ``LinksOwner``. What cannot be decoded is dropped: it is not of this protocol."""
+        messages: list[WireMessage] = []
+        for payload in payloads:
+            try:
+                message = decode(payload)
+            except msgspec.MsgspecError as error:
+                logger.warning("%s: dropped a frame of %d bytes from %s: %s", self.me, len(payload), member, error)
+                continue
+            if isinstance(message, Directory):
+                self.directory = self.directory.updated(message)
+                self._owner.directory_changed(message)
+            else:
+                messages.append(message)
+        if messages:
+            try:
+                self._owner.receive(member, messages)
+            except Exception as error:  # A core that failed half-way must not be stepped again.
+                self._owner.broken(error)
+
+    def link_closed(self, member: Member) -> None:
+        """See ``LinksOwner``."""
+        if member.role is Role.REGISTRY and not self.links.is_linked(member):
+            self._registries.pop(member.index, None)
+        self._owner.disconnected(member)
+
+    # Tasks.
+
+    async def _keep_registries(self) -> None:
+        """Be connected to every registry, and report to each once in a while."""
+        config = self.boot.config
+        while True:
+            wanted = set(range(config.registries)) - ({self.me.index} if self.me.role is Role.REGISTRY else set())
+            if wanted - self._registries.keys():
+                try:
+                    found = await self._discovery.registries()
+                except Exception as error:  # Whatever Ray raises while its GCS is away.
+                    logger.warning("%s cannot ask Ray for the registries (%s); trying again", self.me, error)
+                    found = {}
+                targets = {
+                    index: Target(Member(Role.REGISTRY, index, incarnation), address)
+                    for index, (address, incarnation) in found.items()
+                    if index in wanted
+                }
+                if targets:
+                    self.links.aim(Role.REGISTRY, targets)
+            else:
+                self.tell_registries()
+            await asyncio.sleep(config.report_interval_s)
+
+    async def _keep_ticking(self, interval_s: float) -> None:
+        ticked_at_s = time.monotonic()
+        while True:
+            await asyncio.sleep(interval_s)
+            if time.monotonic() - ticked_at_s > 5 * interval_s:
+                # The process was paused, or the machine is busy. What others sent meanwhile is in the sockets: hear it
+                # before anyone is judged by their silence.
+                await asyncio.sleep(interval_s / 4)
+            ticked_at_s = time.monotonic()
+            self._owner.tick(ticked_at_s)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self._owner.broken(error)
+
+
+def exit_broken(member: Member, error: BaseException) -> NoReturn:
+    """End the process of a role that must not go on. Ray starts it again, with another incarnation."""
+    logger.critical("%s stops: %s", member, error, exc_info=error)
+    logging.shutdown()
+    os._exit(EXIT_BROKEN)

@@ -1,0 +1,188 @@
+"""The replica as a process: steps ``rsm.service``, which is consensus and clients, and runs the executor beside it.
+
+The path of a command: a client's frame arrives (``receive``), the service queues its entry, ``_flush`` at the end of
+the loop's turn proposes all that wait as one slot; acceptances come back (``receive``), the decision goes to the lane,
+and the replies that come of it (``_executed``) leave on the routes that the service remembers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+from concoord_ray.directory import Directory, MemberReport
+from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, NewerView, P1b, P2b, Pong
+from concoord_ray.paxos.replica import Replica
+from concoord_ray.paxos.view import Member, Role, View
+from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
+from concoord_ray.roles.lane import Lane
+from concoord_ray.roles.node import Node, exit_broken
+from concoord_ray.rsm.command import KeepAlive, Read, Reply, Request
+from concoord_ray.rsm.executor import Applied, Executor
+from concoord_ray.rsm.service import Service
+from concoord_ray.rsm.wire import NOOP
+
+logger = logging.getLogger(__name__)
+
+
+class ReplicaRole:
+    """One replica of one ensemble."""
+
+    def __init__(self, boot: Boot, place: Whereabouts, discovery: Discovery) -> None:
+        self.node = Node(boot, place, discovery, self, tick_interval_s=boot.config.tick_interval_s)
+        self._config = boot.config
+        self._discovery = discovery
+        self._service: Service | None = None
+        self._lane: Lane | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._flush_is_due = False
+        self._was_leader = False
+
+    async def start(self) -> None:
+        """Listen at once, take part once the view is known."""
+        await self.node.start()
+        self._starting = asyncio.get_running_loop().create_task(self._begin())
+
+    async def stop(self) -> None:
+        """Leave."""
+        if self._lane is not None:
+            self._lane.close()
+        await self.node.stop()
+
+    async def _begin(self) -> None:
+        view = await self._discovery.view()
+        config, now_s = self._config, time.monotonic()
+        rng = random.Random(self.node.me.incarnation)
+        replica = Replica(self.node.me, view, config, noop=NOOP, rng=rng, now_s=now_s)
+        executor = Executor(self.node.boot.ensemble, remembered_sessions=config.remembered_sessions)
+        self._lane = Lane(executor, config, self._executed, self.broken)
+        self._service = Service(replica, config, now_s)
+        self._aim(view)
+        for member in self.node.links.members():
+            self._service.connected(member, now_s)
+        self._perform()
+
+    # NodeOwner
+
+    def receive(self, source: Member, messages: list[WireMessage]) -> None:
+        """See ``NodeOwner``."""
+        service = self._service
+        if service is None:
+            return  # Not begun: peers and clients send again.
+        now_s = time.monotonic()
+        for message in messages:
+            if isinstance(message, (Request, Read, KeepAlive)):
+                service.receive_client(source, message, now_s)
+            elif isinstance(message, (P2b, Decisions, Heartbeat, Pong, P1b, CatchUp, NewerView)):
+                service.receive_peer(source, message, now_s)
+            else:
+                logger.warning("%s: %s is no message for a replica", self.node.me, type(message).__name__)
+        self._perform()
+
+    def connected(self, member: Member) -> None:
+        """See ``NodeOwner``."""
+        if self._service is not None:
+            self._service.connected(member, time.monotonic())
+            self._perform()
+
+    def disconnected(self, member: Member) -> None:
+        """See ``NodeOwner``. A closed connection is suspicion at once, so the clock is looked at at once."""
+        if self._service is not None:
+            now_s = time.monotonic()
+            self._service.disconnected(member, now_s)
+            self._service.tick(now_s)
+            self._perform()
+
+    def directory_changed(self, directory: Directory) -> None:
+        """See ``NodeOwner``."""
+        if self._service is not None:
+            self._aim(self._service.replica.view)
+
+    def tick(self, now_s: float) -> None:
+        """See ``NodeOwner``."""
+        if self._service is not None:
+            self._service.tick(now_s)
+            self._service.flush(now_s, time.time_ns())
+            self._perform()
+
+    def broken(self, error: BaseException) -> None:
+        """See ``NodeOwner``; also when the executor cannot go on. The peers carry on without this replica."""
+        exit_broken(self.node.me, error)
+
+    def report(self, report: MemberReport) -> MemberReport:
+        """See ``NodeOwner``."""
+        service = self._service
+        if service is None:
+            return report
+        return MemberReport(
+            report.member,
+            report.address,
+            report.node_id,
+            report.pid,
+            epoch=service.replica.view.epoch,
+            in_view=True,
+            is_leader=service.replica.is_leader,
+            applied_slot=service.applied_slot,
+            executing="" if self._lane is None else self._lane.executing(),
+        )
+
+    # Inside.
+
+    def _aim(self, view: View) -> None:
+        """Dial the acceptors that the view names, and whoever lives at the other replicas' indices now."""
+        self.node.aim(Role.ACCEPTOR, {acceptor.index: acceptor for acceptor in view.acceptors})
+        peers = {}
+        for replica in view.replicas:
+            found = self.node.directory.find(Role.REPLICA, replica.index)
+            if found is not None and replica.index != self.node.me.index:
+                peers[replica.index] = found.member
+        self.node.aim(Role.REPLICA, peers)
+        if self._service is not None:
+            self._service.replica.set_peers(tuple(peers.values()))
+
+    def _perform(self) -> None:
+        """Do what the core asked for since the last time, in its order."""
+        service, lane, node = self._service, self._lane, self.node
+        if service is None or lane is None:
+            return
+        outputs = service.replica.outputs.take()
+        for send in outputs.send:
+            payload = encode(send.message)
+            for to in send.to:
+                node.links.send(to, payload)
+        if outputs.decisions or service.reads:
+            reads, service.reads = service.reads, []
+            lane.execute(outputs.decisions, reads)
+        if service.to_clients:
+            messages, service.to_clients = service.to_clients, []
+            for to, message in messages:
+                node.links.send(to, encode(message))
+        if service.wants_flush and not self._flush_is_due:
+            self._flush_is_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+        if service.replica.is_leader != self._was_leader:
+            self._was_leader = service.replica.is_leader
+            logger.info("%s %s", node.me, "leads" if self._was_leader else "follows")
+            node.tell_registries()
+
+    def _flush(self) -> None:
+        """The end of a loop turn: whatever commands wait become one slot."""
+        self._flush_is_due = False
+        if self._service is None:
+            return
+        try:
+            self._service.flush(time.monotonic(), time.time_ns())
+            self._perform()
+        except Exception as error:  # A core that failed half-way must not be stepped again.
+            self.broken(error)
+
+    def _executed(self, applied: Applied, reads: list[Reply]) -> None:
+        service = self._service
+        if service is None:
+            return
+        service.executed(applied, time.monotonic())
+        for reply in reads:
+            service.answer(reply)
+        self._perform()
