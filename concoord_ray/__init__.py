@@ -1,0 +1,65 @@
+"""Replicated Python objects and fault-tolerant distributed threading on Ray, by Paxos.
+
+``import concoord_ray as concoord``; the README begins with an example.
+"""
+
+from concoord_ray.ensemble import Ensemble, delete, get, init, list_objects, shutdown, status
+from concoord_ray.errors import (
+    CallCancelled,
+    CallTimeout,
+    ConcoordError,
+    ConfigurationError,
+    Diverged,
+    FrameTooLarge,
+    NoSuchObject,
+    NotDeterministic,
+    ObjectExists,
+    OutcomeUnknown,
+    ProtocolViolation,
+    QuorumLost,
+    SessionExpired,
+    Unauthorized,
+)
+from concoord_ray.handle import Handle, Method
+from concoord_ray.replicated import ReplicatedClass, replicated
+from concoord_ray.rsm.context import now, random
+from concoord_ray.rsm.methods import blocking, readonly
+from concoord_ray.shipped import Counter, Lock, Semaphore
+from concoord_ray.status import EnsembleStatus, MemberStatus
+
+__all__ = [
+    "CallCancelled",
+    "CallTimeout",
+    "ConcoordError",
+    "ConfigurationError",
+    "Counter",
+    "Diverged",
+    "Ensemble",
+    "EnsembleStatus",
+    "FrameTooLarge",
+    "Handle",
+    "Lock",
+    "MemberStatus",
+    "Method",
+    "NoSuchObject",
+    "NotDeterministic",
+    "ObjectExists",
+    "OutcomeUnknown",
+    "ProtocolViolation",
+    "QuorumLost",
+    "ReplicatedClass",
+    "Semaphore",
+    "SessionExpired",
+    "Unauthorized",
+    "blocking",
+    "delete",
+    "get",
+    "init",
+    "list_objects",
+    "now",
+    "random",
+    "readonly",
+    "replicated",
+    "shutdown",
+    "status",
+]

@@ -1,0 +1,222 @@
+"""The roles as Ray actors: named, detached, restarted by Ray.
+
+An actor's class is thin on purpose. What it needs to start again anywhere is its inline constructor argument; it loads
+the installed package by reference, so that whichever job created it does not decide its code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Union
+
+import msgspec
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+from concoord_ray import genesis
+from concoord_ray.directory import MemberReport
+from concoord_ray.genesis import NAMESPACE, Plan
+from concoord_ray.net.identity import Address
+from concoord_ray.paxos.view import Role, View
+from concoord_ray.roles.acceptor import AcceptorRole
+from concoord_ray.roles.boot import Boot, Whereabouts
+from concoord_ray.roles.gateway import GatewayRole, Parcel
+from concoord_ray.roles.registry import RegistryRole
+from concoord_ray.roles.replica import ReplicaRole
+
+#: A member as Ray knows it: by index, gateways by the id of their node.
+Key = tuple[Role, Union[int, str]]
+
+decode_parcel = msgspec.msgpack.Decoder(Parcel).decode
+
+_ROLES: dict[Role, type[AcceptorRole] | type[ReplicaRole] | type[RegistryRole] | type[GatewayRole]] = {
+    Role.ACCEPTOR: AcceptorRole,
+    Role.REPLICA: ReplicaRole,
+    Role.REGISTRY: RegistryRole,
+    Role.GATEWAY: GatewayRole,
+}
+#: What a role asks Ray for. Bundles of nothing are refused, and any share of a CPU, however small, would take the last
+#: whole one from the tasks of its node: a node of one CPU could run none.
+_ROLE_MEMORY_BYTES = 1 << 20
+#: Ray's name for the loop that answers ``describe``.
+_STATUS = "status"
+_ROLES_IN_A_BUNDLE = 3
+
+#: How long one member may take to say where it is before it is taken for absent.
+DESCRIBE_TIMEOUT_S = 1.0
+
+
+class RayDiscovery:
+    """Implements ``roles.boot.Discovery`` with GCS and named actors, off the role's loop."""
+
+    def __init__(self, boot: Boot) -> None:
+        self._plan = Plan(boot.name, boot.ensemble, boot.secret, boot.config)
+
+    async def view(self) -> View:
+        """See ``Discovery``."""
+        while True:
+            view = await asyncio.to_thread(genesis.find_view, self._plan)
+            if view is not None:
+                return view
+            await asyncio.sleep(self._plan.config.view_poll_interval_s)
+
+    async def registries(self) -> dict[int, tuple[Address, int]]:
+        """See ``Discovery``."""
+        reports = await asyncio.gather(*map(self._describe, range(self._plan.config.registries)))
+        return {r.member.index: (r.address, r.member.incarnation) for r in reports if r is not None}
+
+    async def _describe(self, index: int) -> MemberReport | None:
+        try:
+            actor = await asyncio.to_thread(
+                ray.get_actor, self._plan.actor_name(Role.REGISTRY, index), namespace=NAMESPACE
+            )
+            encoded = await asyncio.wait_for(actor.describe.remote(), DESCRIBE_TIMEOUT_S)
+        except (ValueError, asyncio.TimeoutError, ray.exceptions.RayActorError):  # Not created yet, or restarting.
+            return None
+        return msgspec.msgpack.decode(encoded, type=MemberReport)
+
+
+def describe(plan: Plan, members: Sequence[Key], timeout_s: float = DESCRIBE_TIMEOUT_S) -> dict[Key, MemberReport]:
+    """Ask members through Ray who and where they are; those that do not answer in time are left out."""
+    refs: dict[Any, Key] = {}
+    for role, index in members:
+        try:
+            actor = ray.get_actor(plan.actor_name(role, index), namespace=NAMESPACE)
+        except ValueError:  # No such actor: not created yet, or gone for good.
+            continue
+        refs[actor.describe.remote()] = (role, index)
+    if not refs:
+        return {}
+    ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=timeout_s)
+    reports = {}
+    for ref in ready:
+        try:
+            reports[refs[ref]] = msgspec.msgpack.decode(ray.get(ref), type=MemberReport)
+        except ray.exceptions.RayActorError:  # It died while it was asked.
+            continue
+    return reports
+
+
+class RoleActor:
+    """The Ray actor around one role."""
+
+    async def __init__(self, boot: bytes) -> None:  # type: ignore[misc]  # Ray awaits it, on the actor's loop.
+        level = os.environ.get("CONCOORD_LOG_LEVEL", "WARNING")
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        decoded = msgspec.msgpack.decode(boot, type=Boot)
+        context = ray.get_runtime_context()
+        place = Whereabouts(
+            str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
+            context.get_node_id(),
+            os.getpid(),
+        )
+        self._role = _ROLES[decoded.role](decoded, place, RayDiscovery(decoded))
+        await self._role.start()
+
+    @ray.method(concurrency_group=_STATUS)
+    async def describe(self) -> bytes:
+        """Who and where this member is, as an encoded ``MemberReport``.
+
+        Answered on a loop of its own: user code that holds up the role's loop does not hold up the news of it.
+        """
+        return msgspec.msgpack.encode(self._role.node.own_report())
+
+
+class GatewayActor(RoleActor):
+    """The Ray actor that ``.remote()`` runs on."""
+
+    async def call(self, parcel: bytes, *values: Any) -> Any:
+        """See ``GatewayRole.call``; ``parcel`` is an encoded ``Parcel``."""
+        if not isinstance(self._role, GatewayRole):
+            raise TypeError("only a gateway carries calls")
+        return await self._role.call(decode_parcel(parcel), values)
+
+
+# Starting and finding them.
+
+
+def create_group(plan: Plan) -> PlacementGroup:
+    """The placement group: bundle i is for acceptor i, replica i and registry i. Found if it exists."""
+    config = plan.config
+    bundle = {"memory": float(_ROLE_MEMORY_BYTES * _ROLES_IN_A_BUNDLE)}
+    bundles = [bundle] * max(config.acceptors, config.replicas, config.registries)
+    try:
+        made: PlacementGroup = placement_group(bundles, config.placement, name=plan.group_name, lifetime="detached")
+    except ray.exceptions.RaySystemError:  # Somebody else was first.
+        made = ray.util.get_placement_group(plan.group_name)
+    return made
+
+
+def members_of(plan: Plan) -> list[tuple[Role, int]]:
+    """Every member that the placement group holds."""
+    config = plan.config
+    counts = ((Role.ACCEPTOR, config.acceptors), (Role.REPLICA, config.replicas), (Role.REGISTRY, config.registries))
+    return [(role, index) for role, count in counts for index in range(count)]
+
+
+def create_role(plan: Plan, role: Role, index: int, group: PlacementGroup) -> None:
+    """Start the actor of a role in its bundle, unless it exists."""
+    options = {
+        **_options(plan.actor_name(role, index)),
+        "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+    }
+    with _without_advice():
+        _role_actor.options(**options).remote(msgspec.msgpack.encode(plan.boot(role, index)))
+
+
+def gateway_on(plan: Plan, node_id: str) -> Any:
+    """The gateway of a node: the handle of its actor, which is started if there is none."""
+    options = {
+        **_options(plan.actor_name(Role.GATEWAY, node_id)),
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False),
+        "max_task_retries": -1,
+        "max_concurrency": plan.config.max_calls_per_gateway,
+    }
+    boot = plan.boot(Role.GATEWAY, gateway_index(node_id))
+    return _gateway_actor.options(**options).remote(msgspec.msgpack.encode(boot))
+
+
+def gateway_index(node_id: str) -> int:
+    """The index of a node's gateway: some number that is the node's own."""
+    return int(node_id[:12], 16)
+
+
+def actor_names(plan: Plan) -> list[str]:
+    """The names of all actors of the ensemble that Ray knows, gateways too."""
+    prefix = plan.actor_name(Role.CLIENT, "").removesuffix(f"{Role.CLIENT}:")
+    found = ray.util.list_named_actors(all_namespaces=True)
+    return [a["name"] for a in found if a["namespace"] == NAMESPACE and a["name"].startswith(prefix)]
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Ray advises against restartable actors in a group that may be removed; ``shutdown`` kills them first."""
+    ray_logger = logging.getLogger("ray.actor")
+    level = ray_logger.level
+    ray_logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray_logger.setLevel(level)
+
+
+def _options(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": NAMESPACE,
+        "get_if_exists": True,
+        "lifetime": "detached",
+        "max_restarts": -1,
+        "num_cpus": 0,
+        "memory": _ROLE_MEMORY_BYTES,
+    }
+
+
+_remote: Any = ray.remote  # Its types do not know concurrency groups.
+_role_actor = _remote(concurrency_groups={_STATUS: 1})(RoleActor)
+_gateway_actor = _remote(concurrency_groups={_STATUS: 1})(GatewayActor)

@@ -1,0 +1,196 @@
+"""A process's own connection to one ensemble: its session, and the direct path of every call.
+
+One thread with one event loop per ensemble does all of the talking. Calls from any thread, and from any event loop, are
+handed to it and wake their caller when they end. No Ray is needed on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from concoord_ray.directory import Directory
+from concoord_ray.errors import CallTimeout, QuorumLost, SessionExpired
+from concoord_ray.net.loop import new_event_loop
+from concoord_ray.roles.boot import Boot, Discovery
+from concoord_ray.roles.caller import Caller
+from concoord_ray.roles.calls import AwaitedCall, BlockingCall, PendingCall
+from concoord_ray.rsm.command import Command, Entry
+
+logger = logging.getLogger(__name__)
+
+
+class Client:
+    """Thread-safe. ``start`` it once; after ``close`` every call fails with SessionExpired."""
+
+    def __init__(
+        self, boot: Boot, discovery: Discovery, description: str, is_wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        """It closes itself when ``is_wanted``, asked on its own thread now and then, says no."""
+        self.boot = boot
+        self._is_wanted = is_wanted
+        self.is_closed = False
+        self._loop = new_event_loop()
+        self._caller = Caller(boot, discovery, description)
+        self._inbox: deque[tuple[Callable[[Any], None], Any]] = deque()
+        self._is_awake = False
+        self._thread = threading.Thread(target=self._run, name=f"concoord-{boot.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._thread.start()
+
+    def close(self, timeout_s: float = 1.0) -> None:
+        """End the session, which releases at once what it holds, and stop."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        done = threading.Event()
+        self._hand_over(self._caller.close_session, done.set)
+        done.wait(timeout_s)
+        with contextlib.suppress(RuntimeError):  # The loop is closed already when the interpreter ends.
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout_s)
+
+    @property
+    def directory(self) -> Directory:
+        """Who is where, as far as this process has heard."""
+        return self._caller.node.directory
+
+    def descriptors(self) -> list[int]:
+        """The file descriptors of its connections, for a forked child to close."""
+        return self._caller.node.links.descriptors()
+
+    # Calls.
+
+    def call(self, command: Command, *, readonly: bool = False, timeout_s: float | None = None) -> Any:
+        """Call and wait. On timeout, and when the waiting is interrupted (Ctrl-C), the call is withdrawn."""
+        call = BlockingCall(command, readonly)
+        self._begin(call)
+        try:
+            if call.wait(timeout_s):
+                return call.result()
+            self._hand_over(self._caller.time_out, call)
+            call.wait(self.boot.config.quorum_timeout_s)
+        except BaseException:
+            if call.ending is None:
+                self._hand_over(self._caller.cancel, call)
+            raise
+        return self._after_timeout(call, timeout_s)
+
+    async def call_async(self, command: Command, *, readonly: bool = False, timeout_s: float | None = None) -> Any:
+        """Call and await, on any event loop. A cancelled await withdraws the call."""
+        call = AwaitedCall(command, readonly)
+        self._begin(call)
+        try:
+            if await call.wait(timeout_s):
+                return call.result()
+            self._hand_over(self._caller.time_out, call)
+            await call.wait(self.boot.config.quorum_timeout_s)
+        except asyncio.CancelledError:
+            if call.ending is None:
+                self._hand_over(self._caller.cancel, call)
+            raise
+        return self._after_timeout(call, timeout_s)
+
+    def number(self, command: Command, readonly: bool) -> Entry:
+        """Number a command that travels by another way, through a gateway. Waits for the session to be open."""
+        while True:
+            entry = self._caller.number(command, readonly)
+            if entry is not None:
+                return entry
+            self._caller.check_told()
+            self.wait_until_open(self.boot.config.quorum_timeout_s)
+
+    def wait_until_open(self, timeout_s: float) -> None:
+        """Wait until the ensemble has opened a session for this process."""
+        self._check_open()
+        self._hand_over(self._caller.open_session, None)
+        if not self._caller.is_open.wait(timeout_s):
+            raise QuorumLost(
+                f"Ensemble {self.boot.name!r} did not open a session for this process within {timeout_s:.0f} s; "
+                f"nothing was sent. concoord.status({self.boot.name!r}) names the members that are missing."
+            )
+
+    def acknowledge(self, entries: list[Entry]) -> None:
+        """The process has the replies to these entries, which travelled another way."""
+        self._hand_over(self._caller.acknowledge, entries)
+
+    def cancel(self, entry: Entry) -> None:
+        """Cancel an entry that travelled another way: it leaves its queue, or what it was granted is given back."""
+        self._hand_over(self._caller.cancel_entry, entry)
+
+    def time_out(self, entry: Entry, timeout_s: float) -> None:
+        """Withdraw an entry that travelled another way if it is not acknowledged in time."""
+        self._hand_over(self._caller.time_out_entry, (entry, timeout_s))
+
+    # Inside.
+
+    def _begin(self, call: PendingCall) -> None:
+        self._check_open()
+        self._hand_over(self._caller.begin, call)
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise SessionExpired(
+                f"The connection to ensemble {self.boot.name!r} was closed in this process. Get the handle again, by "
+                f"concoord.get(...), to open another."
+            )
+
+    def _hand_over(self, step: Callable[[Any], None], argument: Any) -> None:
+        """Run a step on the loop. Many that come at once wake it once."""
+        self._inbox.append((step, argument))
+        if not self._is_awake:
+            self._is_awake = True
+            with contextlib.suppress(RuntimeError):  # Closed: ``_run`` tells those who wait.
+                self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._is_awake = False
+        inbox = self._inbox
+        try:
+            while inbox:
+                step, argument = inbox.popleft()
+                step(argument)
+            self._caller.perform()
+        except Exception as error:  # Ours, or nobody would ever be told: all who wait are.
+            self._caller.broken(error)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        starting = self._loop.create_task(self._caller.start())
+        leaving = self._loop.create_task(self._leave_when_unwanted())
+        try:
+            self._loop.run_forever()
+        finally:
+            self.is_closed = True
+            starting.cancel()
+            leaving.cancel()
+            self._drain()
+            self._caller.abandon(SessionExpired("The connection to the ensemble was closed while this call waited."))
+            self._loop.run_until_complete(self._caller.stop())
+            self._loop.close()
+
+    async def _leave_when_unwanted(self) -> None:
+        config = self.boot.config
+        while self._is_wanted():  # noqa: ASYNC110 (Ray does not tell anyone that it is shut down)
+            await asyncio.sleep(config.report_interval_s)
+        self._caller.close_session(self._loop.stop)
+        self._caller.perform()
+        await asyncio.sleep(config.close_timeout_s)
+        self._loop.stop()
+
+    def _after_timeout(self, call: PendingCall, timeout_s: float | None) -> Any:
+        """The call was withdrawn; but its result may have been on the way."""
+        if call.ending is None:
+            self._hand_over(self._caller.cancel, call)  # Nobody reads its result any more.
+            raise CallTimeout(
+                f"No answer within {timeout_s} s, nor to the attempt to withdraw the call since. It is withdrawn as "
+                f"soon as the ensemble can be reached, if it has not run by then."
+            )
+        return call.result()

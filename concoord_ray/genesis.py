@@ -1,0 +1,87 @@
+"""The birth certificate of an ensemble, in Ray's own key-value store (GCS).
+
+Two records per ensemble, each written by put-if-absent, which decides between concurrent ``init`` calls: the **plan**
+(identity, secret, settings), and the **view** of epoch 0, which names the incarnations that take part. Neither is ever
+changed. Every call here is synchronous and goes to GCS: never make one on a role's event loop.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from ray.experimental import internal_kv
+
+from concoord_ray.config import Config
+from concoord_ray.paxos.view import Role, View
+from concoord_ray.roles.boot import Boot
+
+#: Ray's namespace for every actor and record of every ensemble of a cluster.
+NAMESPACE = "concoord"
+_KV = NAMESPACE.encode()
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is decided before the first actor starts."""
+
+    name: str
+    ensemble: str
+    secret: bytes
+    config: Config
+
+    def boot(self, role: Role, index: int) -> Boot:
+        """What the role at an index is told."""
+        return Boot(self.name, self.ensemble, self.secret, self.config, role, index, NAMESPACE)
+
+    def actor_name(self, role: Role, index: int | str) -> str:
+        """The name of the role's actor in Ray."""
+        return f"{self.name}:{self.ensemble}:{role}:{index}"
+
+    @property
+    def group_name(self) -> str:
+        """The name of the placement group in Ray."""
+        return f"concoord:{self.name}:{self.ensemble}"
+
+
+def find_plan(name: str) -> Plan | None:
+    """The plan of the ensemble called ``name``, if there is one."""
+    found: bytes | None = internal_kv._internal_kv_get(_plan_key(name), namespace=_KV)
+    return None if found is None else msgspec.msgpack.decode(found, type=Plan)
+
+
+def propose_plan(plan: Plan) -> tuple[Plan, bool]:
+    """The plan that holds, and whether it is the proposed one: whoever comes first decides."""
+    key, proposed = _plan_key(plan.name), msgspec.msgpack.encode(plan)
+    existed = internal_kv._internal_kv_put(key, proposed, overwrite=False, namespace=_KV)
+    if not existed:
+        return plan, True
+    return find_plan(plan.name) or plan, False
+
+
+def find_view(plan: Plan) -> View | None:
+    """The view of epoch 0, once it is decided."""
+    found: bytes | None = internal_kv._internal_kv_get(_view_key(plan.ensemble), namespace=_KV)
+    return None if found is None else msgspec.msgpack.decode(found, type=View)
+
+
+def propose_view(plan: Plan, view: View) -> None:
+    """Decide the view of epoch 0, unless it is decided."""
+    internal_kv._internal_kv_put(_view_key(plan.ensemble), msgspec.msgpack.encode(view), overwrite=False, namespace=_KV)
+
+
+def plan_names() -> list[str]:
+    """The names of all ensembles of the cluster."""
+    prefix = _plan_key("")
+    return sorted(key[len(prefix) :].decode() for key in internal_kv._internal_kv_list(prefix, namespace=_KV))
+
+
+def erase(plan: Plan) -> None:
+    """Forget an ensemble."""
+    internal_kv._internal_kv_del(_view_key(plan.ensemble), namespace=_KV)
+    internal_kv._internal_kv_del(_plan_key(plan.name), namespace=_KV)
+
+
+def _plan_key(name: str) -> bytes:
+    return f"plan:{name}".encode()
+
+
+def _view_key(ensemble: str) -> bytes:
+    return f"view:{ensemble}".encode()

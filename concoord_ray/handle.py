@@ -1,0 +1,199 @@
+"""Handles: what stands for a replicated object in every process but the replicas.
+
+Three ways to call a method, one meaning. ``h.m.remote(...)`` gives a Ray ``ObjectRef``; ``h.m(...)`` blocks, over this
+process's own connection; ``await h.m.aio(...)`` is the same for asyncio. A handle pickles as names and ids, and calls
+through whatever process it finds itself in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import ray
+
+from concoord_ray.attach import Attachment, attachment_to
+from concoord_ray.errors import NoSuchObject
+from concoord_ray.owner import current_owner
+from concoord_ray.refs import WATCHER
+from concoord_ray.roles.gateway import Parcel
+from concoord_ray.rsm.codec import Placeholder, Reference, encode_arguments
+from concoord_ray.rsm.command import Call, Command, MethodFlag, ObjectInfo
+from concoord_ray.rsm.wire import encode_message
+
+T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Method(Generic[P, R]):
+    """One method of one object. Calling it blocks until the reply is here.
+
+    ``P`` and ``R`` are its parameters and its result, where they are known: for the objects that come with the package.
+    """
+
+    __slots__ = ("_flags", "_handle", "_name", "_timeout_s")
+
+    def __init__(self, handle: Handle[Any], name: str, flags: MethodFlag, timeout_s: float | None = None) -> None:
+        self._handle = handle
+        self._name = name
+        self._flags = flags
+        self._timeout_s = timeout_s
+
+    def __repr__(self) -> str:
+        return f"<method {self._name} of {self._handle!r}>"
+
+    def options(self, *, timeout: float | None = None) -> Method[P, R]:
+        """This method with a limit, in seconds, on the time to the reply; past it the call is withdrawn.
+
+        On the direct paths CallTimeout is raised. ``.remote()`` is bounded by ``ray.get(ref, timeout=...)`` and
+        ``ray.cancel(ref)`` as every Ray call, and by this one in the same way: its ref raises CallTimeout.
+        """
+        return Method(self._handle, self._name, self._flags, timeout)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call and wait for the result."""
+        command = self._command(*resolved(args, kwargs))
+        client = self._handle.concoord_attachment().client
+        result: R = client.call(command, readonly=self._is_readonly, timeout_s=self._timeout_s)
+        return result
+
+    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call and await the result, on any event loop."""
+        given = await resolved_async(args, kwargs)
+        client = self._handle.concoord_attachment().client
+        command = self._command(*given)
+        result: R = await client.call_async(command, readonly=self._is_readonly, timeout_s=self._timeout_s)
+        return result
+
+    def remote(self, *args: Any, **kwargs: Any) -> ray.ObjectRef[R]:
+        """Call; the ObjectRef resolves when the reply is here, whatever died meanwhile."""
+        values = list(dict.fromkeys(_refs(args, kwargs)))
+        if values:
+            args, kwargs = _filled({ref: Placeholder(place) for place, ref in enumerate(values)}, args, kwargs)
+        command = self._command(args, kwargs)
+        attachment = self._handle.concoord_attachment()
+        entry = attachment.client.number(command, self._is_readonly)
+        order = None if values else next(attachment.orders)
+        parcel = encode_message(Parcel(entry, self._is_readonly, order))
+        ref: ray.ObjectRef[R] = attachment.gateway.call.remote(parcel, *values)
+        if not self._is_readonly:
+            may_park = bool(self._flags & MethodFlag.PARKS)
+            WATCHER.watch(ref, attachment.client, entry, may_park=may_park, timeout_s=self._timeout_s)
+        return ref
+
+    @property
+    def _is_readonly(self) -> bool:
+        return bool(self._flags & MethodFlag.READONLY)
+
+    def _command(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Command:
+        object_id = self._handle.concoord_reference()[1]
+        return Call(object_id, self._name, current_owner(), encode_arguments(args, kwargs))
+
+
+class Handle(Reference, Generic[T]):
+    """A replicated object, from outside. Its attributes are the object's public methods."""
+
+    def __init__(self, ensemble_name: str, ensemble: str, info: ObjectInfo) -> None:
+        self._ensemble_name = ensemble_name
+        self._ensemble = ensemble
+        self._info = info
+
+    @property
+    def name(self) -> str | None:
+        """The name that ``concoord.get`` finds it by, None if it has none."""
+        return self._info.name
+
+    def __repr__(self) -> str:
+        name = f"{self._info.name!r}" if self._info.name is not None else f"#{self._info.object_id}"
+        return f"<concoord handle {self._info.class_name} {name} in {self._ensemble_name!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Handle) and other.concoord_reference() == self.concoord_reference()
+
+    def __hash__(self) -> int:
+        return hash(self.concoord_reference())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Handle, (self._ensemble_name, self._ensemble, self._info)
+
+    def __getattr__(self, name: str) -> Method[..., Any]:
+        info = self.__dict__.get("_info")
+        flags = None if info is None else info.methods.get(name)
+        if flags is None:
+            kind = "handle" if info is None else info.class_name
+            raise AttributeError(f"{kind!r} object has no public method {name!r}")
+        method: Method[..., Any] = Method(self, name, MethodFlag(flags))
+        self.__dict__[name] = method
+        return method
+
+    # What has acquire and release is a context manager, as in ``threading``.
+
+    def __enter__(self) -> Any:
+        """Acquire; for locks the result is the grant's fencing token."""
+        return self._acquiring()()
+
+    def __exit__(self, *_: object) -> None:
+        """Release."""
+        self.release()
+
+    async def __aenter__(self) -> Any:
+        """Acquire; for locks the result is the grant's fencing token."""
+        return await self._acquiring().aio()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Release."""
+        await self.release.aio()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        raise TypeError(f"{self!r} is a handle; await one of its calls: await handle.method.aio(...)")
+
+    def _acquiring(self) -> Method[..., Any]:
+        methods = self._info.methods
+        if "release" not in methods or "acquire" not in methods:
+            raise TypeError(f"{self!r} has no acquire and release, so it is no context manager")
+        return Method(self, "acquire_fenced" if "acquire_fenced" in methods else "acquire", MethodFlag.PARKS)
+
+    # For the package's own use.
+
+    def concoord_reference(self) -> tuple[str, int]:
+        """See ``Reference``."""
+        return self._ensemble, self._info.object_id
+
+    def concoord_attachment(self) -> Attachment:
+        """This process's way to the object's ensemble."""
+        attachment = attachment_to(self._ensemble_name)
+        if attachment.plan.ensemble != self._ensemble:
+            raise NoSuchObject(
+                f"{self!r} belongs to an ensemble that was shut down; the one called {self._ensemble_name!r} now is "
+                f"another. Get the object again with concoord.get(...)."
+            )
+        return attachment
+
+
+def resolved(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, with the values of those that are ObjectRefs. Waits for them."""
+    refs = _refs(args, kwargs)
+    return _filled(dict(zip(refs, ray.get(refs), strict=True)), args, kwargs) if refs else (args, kwargs)
+
+
+async def resolved_async(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """As ``resolved``, for asyncio."""
+    refs = _refs(args, kwargs)
+    return _filled({ref: await ref for ref in refs}, args, kwargs) if refs else (args, kwargs)
+
+
+def _refs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[ray.ObjectRef[Any]]:
+    """The top-level arguments that are ObjectRefs."""
+    return [a for a in (*args, *kwargs.values()) if isinstance(a, ray.ObjectRef)]
+
+
+def _filled(
+    values: Mapping[ray.ObjectRef[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, with each ObjectRef replaced."""
+
+    def fill(argument: Any) -> Any:
+        return values[argument] if isinstance(argument, ray.ObjectRef) else argument
+
+    return tuple(map(fill, args)), {name: fill(argument) for name, argument in kwargs.items()}

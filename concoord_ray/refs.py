@@ -1,0 +1,103 @@
+"""Notices that calls on the ``.remote()`` path have ended, so that their replies can be acknowledged.
+
+The gateway cannot: Ray may run its call again after it has answered. Only this process knows that it has the value.
+
+A call that cannot wait is looked at when later calls are made, in batches, the more seldom the longer it takes: no
+thread of ours ever touches Ray, whose core ends the whole process if it is touched while ``ray.shutdown`` takes it
+down. A call that may wait for hours is watched through its future, which also tells when the user cancelled it: Ray
+hides from the gateway whether a cancelled call was granted after all, so this process withdraws it in the log.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import ray
+
+from concoord_ray.client import Client
+from concoord_ray.errors import OutcomeUnknown, QuorumLost
+from concoord_ray.rsm.command import Entry
+
+logger = logging.getLogger(__name__)
+
+_FIRST_LOOK_S = 0.1
+_LAST_LOOK_S = 10.0
+_LOOK_AT_ONCE = 1000
+
+
+#: How a call ends whose grant, if it has one, the caller does not know of: it must be given back.
+_UNSEEN = (ray.exceptions.TaskCancelledError, ray.exceptions.RayActorError, OutcomeUnknown, QuorumLost)
+
+
+class _Look(NamedTuple):
+    at_s: float
+    order: int
+    after_s: float
+    ref: Any
+    client: Client
+    entry: Entry
+
+
+class RefWatcher:
+    """The unfinished calls of a process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._looks: list[_Look] = []
+        self._orders = itertools.count()
+        self._lock = threading.Lock()
+        self._next_look_s = 0.0
+
+    def watch(self, ref: Any, client: Client, entry: Entry, *, may_park: bool, timeout_s: float | None) -> None:
+        """Acknowledge the entry when the call has ended; withdraw it if it was cancelled, or takes too long."""
+        if timeout_s is not None:
+            client.time_out(entry, timeout_s)
+        if may_park:
+            ref.future().add_done_callback(lambda future: _ended(future, client, entry))
+            return
+        now_s = time.monotonic()
+        with self._lock:
+            self._push(ref, client, entry, now_s, _FIRST_LOOK_S)
+            due = self._take_due(now_s) if now_s >= self._next_look_s else []
+        for at in range(0, len(due), _LOOK_AT_ONCE):
+            self._look(due[at : at + _LOOK_AT_ONCE], now_s)
+
+    def _push(self, ref: Any, client: Client, entry: Entry, now_s: float, after_s: float) -> None:
+        heapq.heappush(self._looks, _Look(now_s + after_s, next(self._orders), after_s, ref, client, entry))
+
+    def _take_due(self, now_s: float) -> list[_Look]:
+        self._next_look_s = now_s + _FIRST_LOOK_S
+        due = []
+        while self._looks and self._looks[0].at_s <= now_s:
+            look = heapq.heappop(self._looks)
+            if not look.client.is_closed:  # Otherwise its session is gone, and its ref of another connection to Ray.
+                due.append(look)
+        return due
+
+    def _look(self, due: list[_Look], now_s: float) -> None:
+        refs = [look.ref for look in due]
+        ready = set(ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0])
+        ended: dict[Client, list[Entry]] = {}
+        with self._lock:
+            for look in due:
+                if look.ref in ready:
+                    ended.setdefault(look.client, []).append(look.entry)
+                else:
+                    self._push(look.ref, look.client, look.entry, now_s, min(2 * look.after_s, _LAST_LOOK_S))
+        for client, entries in ended.items():
+            client.acknowledge(entries)
+
+
+def _ended(future: Future[Any], client: Client, entry: Entry) -> None:
+    if isinstance(future.exception(), _UNSEEN):
+        client.cancel(entry)
+    else:
+        client.acknowledge([entry])
+
+
+WATCHER = RefWatcher()

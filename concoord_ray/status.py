@@ -1,0 +1,114 @@
+"""What ``concoord.status()`` tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from concoord_ray import actors, genesis
+from concoord_ray.directory import MemberReport
+from concoord_ray.genesis import Plan
+from concoord_ray.net.identity import Address
+from concoord_ray.paxos.view import Member, Role, View
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One member. Of one that does not answer only role and index are sure; the rest is what the view says, or None."""
+
+    role: str
+    index: int
+    incarnation: int | None
+    node_id: str | None
+    pid: int | None
+    address: Address | None
+    alive: bool
+    #: Whether the view names this incarnation. An acceptor that is not in it has lost its memory, and does not vote.
+    in_view: bool
+    #: Replicas: every slot of the log below this one is applied.
+    applied_slot: int | None = None
+    is_leader: bool = False
+    #: Replicas: the "object.method" that has been executing for longer than a second, if any.
+    executing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleStatus:
+    """An ensemble at one moment, as its members see themselves."""
+
+    name: str
+    id: str
+    #: The number of the view in force, -1 before the first.
+    epoch: int
+    #: None while nobody leads.
+    leader: MemberStatus | None
+    replicas: tuple[MemberStatus, ...]
+    acceptors: tuple[MemberStatus, ...]
+    registries: tuple[MemberStatus, ...]
+    gateways: tuple[MemberStatus, ...]
+
+    @property
+    def has_quorum(self) -> bool:
+        """Whether a majority of the acceptors that the view names is alive."""
+        return 2 * sum(a.alive and a.in_view for a in self.acceptors) > len(self.acceptors)
+
+
+def gather_status(plan: Plan) -> EnsembleStatus:
+    """Ask every member, all at once, and wait about a second for those that do not answer."""
+    view = genesis.find_view(plan)
+    prefix = plan.actor_name(Role.GATEWAY, "")
+    nodes = [name.removeprefix(prefix) for name in actors.actor_names(plan) if name.startswith(prefix)]
+    members = actors.members_of(plan)
+    everyone: list[actors.Key] = [*members, *((Role.GATEWAY, node) for node in nodes)]
+    reports = actors.describe(plan, everyone)
+    statuses = [_member_status(role, index, reports.get((role, index)), view) for role, index in members]
+
+    def of(role: Role) -> tuple[MemberStatus, ...]:
+        return tuple(status for status in statuses if status.role == role.value)
+
+    replicas = of(Role.REPLICA)
+    gateways = []
+    for node in nodes:
+        report = reports.get((Role.GATEWAY, node))
+        gateways.append(_member_status(Role.GATEWAY, actors.gateway_index(node), report, view, node))
+    return EnsembleStatus(
+        name=plan.name,
+        id=plan.ensemble,
+        epoch=max((report.epoch for report in reports.values()), default=-1 if view is None else view.epoch),
+        leader=next((replica for replica in replicas if replica.is_leader), None),
+        replicas=replicas,
+        acceptors=of(Role.ACCEPTOR),
+        registries=of(Role.REGISTRY),
+        gateways=tuple(gateways),
+    )
+
+
+def _member_status(
+    role: Role, index: int, report: MemberReport | None, view: View | None, node: str | None = None
+) -> MemberStatus:
+    named = _named(role, index, view)
+    if report is None:
+        return MemberStatus(
+            role.value, index, named.incarnation if named else None, node, None, None, alive=False, in_view=bool(named)
+        )
+    is_replica = role is Role.REPLICA
+    return MemberStatus(
+        role.value,
+        index,
+        report.member.incarnation,
+        report.node_id,
+        report.pid,
+        report.address,
+        alive=True,
+        in_view=report.member == named,
+        applied_slot=report.applied_slot if is_replica else None,
+        is_leader=report.is_leader,
+        executing=report.executing or None,
+    )
+
+
+def _named(role: Role, index: int, view: View | None) -> Member | None:
+    """The incarnation that the view names at an index of a role."""
+    if view is None:
+        return None
+    members = {Role.ACCEPTOR: view.acceptors, Role.REPLICA: view.replicas}.get(role, ())
+    return next((member for member in members if member.index == index), None)
