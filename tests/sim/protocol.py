@@ -1,0 +1,97 @@
+"""One seed of consensus alone: acceptors and replicas that agree on opaque values, under every fault.
+
+Whoever leads proposes unique values, faster than they can be decided. What is checked at every step is in
+``invariants``.
+"""
+
+from __future__ import annotations
+
+import random
+
+from concoord_ray.paxos.view import Member, View
+from concoord_ray.roles.boot import decode
+from tests.sim.cluster import Cluster
+from tests.sim.host import Host
+from tests.sim.invariants import Watch
+from tests.sim.network import Network
+from tests.sim.replica import PEER_MESSAGES, ReplicaShell
+from tests.sim.scenario import Scenario
+
+
+class ProposingReplica(ReplicaShell):
+    """A replica that proposes values of its own while it leads."""
+
+    def __init__(
+        self,
+        me: Member,
+        host: Host,
+        network: Network,
+        watch: Watch,
+        view: View,
+        scenario: Scenario,
+        owner: ProtocolOnly,
+    ) -> None:
+        super().__init__(me, host, network, watch, view, scenario)
+        self._owner = owner
+        self._rng = random.Random(f"{scenario.seed}/values/{me}")
+        self._think_max_s = scenario.think_max_s
+        self._values = 0
+        self._propose_soon()
+
+    # network.Endpoint
+
+    def received(self, sender: Member, data: bytes) -> None:
+        message = decode(data)
+        assert isinstance(message, PEER_MESSAGES)
+        self.replica.receive(sender, message, self.host.clock.now())
+        self.take_outputs()
+
+    def opened(self, peer: Member) -> None:
+        self.replica.connected(peer, self.host.clock.now())
+        self.take_outputs()
+
+    def closed(self, peer: Member) -> None:
+        now_s = self.host.clock.now()
+        self.replica.disconnected(peer, now_s)
+        self.tick(now_s)
+
+    def tick(self, now_s: float) -> None:
+        self.replica.tick(now_s)
+        self.take_outputs()
+
+    def _propose_soon(self) -> None:
+        self.host.after(self._rng.uniform(0, self._think_max_s), self._propose)
+
+    def _propose(self) -> None:
+        self._propose_soon()
+        has_room = self.replica.leader.slots_in_flight < self._config.max_slots_in_flight
+        if self.replica.is_leader and has_room and not self._owner.is_winding_down:
+            self._values += 1
+            value = f"{self.me}/{self._values}".encode().ljust(self._rng.randrange(20, 60), b".")
+            self.replica.propose(value, self.host.clock.now())
+            self.take_outputs()
+
+
+class ProtocolOnly(Cluster[ProposingReplica]):
+    """A cluster without clients and executors."""
+
+    is_winding_down = False
+
+    def make_replica(self, me: Member, host: Host) -> ProposingReplica:
+        return ProposingReplica(me, host, self.network, self.watch, self.view, self.scenario, self)
+
+    def is_settled(self) -> bool:
+        """Everyone has learned everything that was decided, and someone leads."""
+        last = max((slot for _, slot in self.watch.slots.decided), default=-1)
+        return bool(self.leaders) and all(
+            shell.replica.learner.next_slot > last and shell.replica.leader.slots_in_flight == 0
+            for shell in self.replicas.values()
+        )
+
+    def progress(self) -> str:
+        """Who has learned how much, for reports."""
+        last = max((slot for _, slot in self.watch.slots.decided), default=-1)
+        return f"decided up to {last}; " + ", ".join(
+            f"{shell.me} next {shell.replica.learner.next_slot}, {shell.replica.leader.slots_in_flight} in flight"
+            for shell in self.replicas.values()
+        )

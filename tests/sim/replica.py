@@ -1,0 +1,249 @@
+"""A replica on a simulated host: the production ``Service`` and ``Executor``, mirrored from ``roles.replica``.
+
+The lane between them takes time, as its thread does: agreement runs ahead of execution.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Any
+
+from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, Message, NewerView, P1b, P2b, Pong
+from concoord_ray.paxos.outputs import Decided
+from concoord_ray.paxos.replica import Replica
+from concoord_ray.paxos.view import Member, Role, View
+from concoord_ray.roles.boot import decode, encode
+from concoord_ray.rsm.command import Command, Entry, KeepAlive, Read, Reply, Request
+from concoord_ray.rsm.executor import Applied, Executor
+from concoord_ray.rsm.service import Service
+from concoord_ray.rsm.sessions import Answer, Session
+from concoord_ray.rsm.waiters import Primitive
+from concoord_ray.rsm.wire import NOOP
+from tests.sim.clock import Scheduler
+from tests.sim.host import Host
+from tests.sim.invariants import Watch
+from tests.sim.network import Flavour, Network
+from tests.sim.scenario import Scenario
+
+PEER_MESSAGES = (P2b, Decisions, Heartbeat, Pong, P1b, CatchUp, NewerView)
+
+
+class WatchedExecutor(Executor):
+    """The production executor, which also tells the watch what it executes, grants and answers."""
+
+    def __init__(self, me: Member, watch: Watch, scheduler: Scheduler) -> None:
+        super().__init__("sim")
+        self._me = me
+        self._watch = watch
+        self._scheduler = scheduler
+
+    @property
+    def live_sessions(self) -> tuple[int, ...]:
+        """The sessions that have not ended."""
+        return tuple(self._sessions)
+
+    def apply(self, slot: int, batch_value: bytes) -> None:
+        before = len(self._applied.replies)
+        super().apply(slot, batch_value)
+        state = (
+            self.time_ns, self.wall_ns, self._tokens, self._next_session,
+            len(self._sessions),
+        )  # fmt: skip
+        for session in self._applied.ended:
+            self._watch.ended_sessions_ns.setdefault(session, self._scheduler.now_ns)
+        self._watch.executed(self._me, slot, batch_value, self._applied.replies[before:], state)
+
+    def _execute(self, session: Session, entry: Entry, command: Command) -> Answer | None:
+        self._watch.once.check_executed(self._me, (session.id, entry.seq), self.next_slot)
+        self._watch.counts["commands"] += self._me.index == 0
+        return super()._execute(session, entry, command)
+
+    def granted(self, session: int, seq: int, primitive: Primitive, grant: Any) -> None:
+        holder = self._sessions.get(session)
+        is_answered = holder is not None and (seq in holder.answers or seq in holder.acknowledged)
+        self._watch.grants.check(self._me, (session, seq), holder is not None, is_answered)
+        super().granted(session, seq, primitive, grant)
+
+
+class Lane:
+    """Executes what it is handed, in order, each after a while."""
+
+    def __init__(self, owner: ServingReplica, host: Host, scenario: Scenario, executor: Executor) -> None:
+        self._owner = owner
+        self._host = host
+        self._scenario = scenario
+        self._rng = random.Random(f"{scenario.seed}/lane/{owner.me}")
+        self._executor = executor
+        self._work: deque[tuple[list[Decided], list[Entry]]] = deque()
+        self._is_busy = False
+
+    def execute(self, decisions: list[Decided], reads: list[Entry]) -> None:
+        """As the production lane: at times on the loop itself, in the middle of the step, if nothing is before it."""
+        self._work.append((decisions, reads))
+        if not self._is_busy and self._rng.random() < self._scenario.inline_probability:
+            self._run()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._is_busy or not self._work:
+            return
+        self._is_busy = True
+        scenario, delay_s = self._scenario, self._rng.uniform(0, self._scenario.execute_max_s)
+        if self._rng.random() < scenario.slow_execute_probability:
+            delay_s = self._rng.uniform(0, scenario.slow_execute_max_s)
+        self._host.after(delay_s, self._run)
+
+    def _run(self) -> None:
+        decisions, reads = self._work.popleft()
+        for slot, value in decisions:
+            self._executor.apply(slot, value)
+        applied = self._executor.take_applied()
+        replies = [self._executor.read(entry) for entry in reads]
+        self._is_busy = False
+        self._go_on()
+        self._owner.executed(applied, replies)
+
+
+class ReplicaShell:
+    """One life of one replica: links, ticks, and what the core asks for. Subclasses say what is proposed."""
+
+    def __init__(self, me: Member, host: Host, network: Network, watch: Watch, view: View, scenario: Scenario) -> None:
+        self.me = me
+        self.host = host
+        self._network = network
+        self._watch = watch
+        self._config = config = scenario.config
+        now_s = host.clock.now()
+        rng = random.Random(me.incarnation)
+        self.replica = Replica(me, view, config, noop=NOOP, rng=rng, now_s=now_s)
+        self._ticked_at_s = now_s
+        self._was_leader = False
+        #: Who lives at each acceptor's index. A connection proves its peer's incarnation; a datagram reaches anyone.
+        self._acceptors: dict[int, Member] = {}
+        network.attach(me, host, self)
+        host.after(config.tick_interval_s, self._tick)
+
+    def look_up(self, acceptors: dict[int, Member], replicas: dict[int, Member]) -> None:
+        """The directory has changed: connect to who is there now."""
+        if self._network.profile.flavour is Flavour.DATAGRAM:
+            self._acceptors = acceptors
+        peers = tuple(member for index, member in replicas.items() if index != self.me.index)
+        for member in (*self.replica.view.acceptors, *peers):
+            self._network.connect(self.me, member)
+        self.replica.set_peers(peers)
+
+    # network.Endpoint
+
+    def received(self, sender: Member, data: bytes) -> None:
+        raise NotImplementedError
+
+    def opened(self, peer: Member) -> None:
+        raise NotImplementedError
+
+    def closed(self, peer: Member) -> None:
+        raise NotImplementedError
+
+    # For subclasses.
+
+    def tick(self, now_s: float) -> None:
+        raise NotImplementedError
+
+    def take_outputs(self) -> list[Decided]:
+        """Send what the core asks for; gives back what is decided, in order."""
+        outputs = self.replica.outputs.take()
+        for send in outputs.send:
+            self._watch.replica_sends(self.me, send)
+            self._send(send.to, send.message)
+        for decided in outputs.decisions:
+            self._watch.handed_on(self.me, self.replica.view.epoch, decided.slot, decided.value)
+        if self.replica.is_leader != self._was_leader:
+            self._was_leader = self.replica.is_leader
+            self._watch.counts["elections"] += self._was_leader
+            what = f"leads with {self.replica.leader.ballot}" if self._was_leader else "leads no more"
+            self._network.trace.log(str(self.me), what)
+        return outputs.decisions
+
+    def _send(self, to: tuple[Member, ...], message: Message) -> None:
+        data = encode(message)
+        for member in to:
+            there = self._acceptors.get(member.index, member) if member.role is Role.ACCEPTOR else member
+            self._network.send(self.me, there, data)
+
+    def _tick(self) -> None:
+        now_s, interval_s = self.host.clock.now(), self._config.tick_interval_s
+        if now_s - self._ticked_at_s > 5 * interval_s:  # After a pause, first hear what was sent meanwhile.
+            self._ticked_at_s = now_s
+            self.host.after(interval_s / 4, self._tick)
+            return
+        self._ticked_at_s = now_s
+        self.host.after(interval_s, self._tick)
+        self.tick(now_s)
+
+
+class ServingReplica(ReplicaShell):
+    """A whole replica: it serves clients and executes."""
+
+    def __init__(self, me: Member, host: Host, network: Network, watch: Watch, view: View, scenario: Scenario) -> None:
+        super().__init__(me, host, network, watch, view, scenario)
+        self.service = Service(self.replica, self._config, host.clock.now())
+        self.executor = WatchedExecutor(me, watch, network.scheduler)
+        self._lane = Lane(self, host, scenario, self.executor)
+        self._flush_is_due = False
+
+    # network.Endpoint
+
+    def received(self, sender: Member, data: bytes) -> None:
+        message = decode(data)
+        now_s = self.host.clock.now()
+        if isinstance(message, (Request, Read, KeepAlive)):
+            self.service.receive_client(sender, message, now_s)
+        else:
+            assert isinstance(message, PEER_MESSAGES)
+            self.service.receive_peer(sender, message, now_s)
+        self.perform()
+
+    def opened(self, peer: Member) -> None:
+        self.service.connected(peer, self.host.clock.now())
+        self.perform()
+
+    def closed(self, peer: Member) -> None:
+        now_s = self.host.clock.now()
+        self.service.disconnected(peer, now_s)
+        self.service.tick(now_s)
+        self.perform()
+
+    def tick(self, now_s: float) -> None:
+        self.service.tick(now_s)
+        self.service.flush(now_s, self._wall_ns())
+        self.perform()
+
+    def executed(self, applied: Applied, reads: list[Reply]) -> None:
+        """The lane is done with something."""
+        self.service.executed(applied, self.host.clock.now())
+        for reply in reads:
+            self.service.answer(reply)
+        self.perform()
+
+    def perform(self) -> None:
+        """Do what the core asked for, in its order."""
+        service, decisions = self.service, self.take_outputs()
+        if decisions or service.reads:
+            reads, service.reads = service.reads, []
+            self._lane.execute(decisions, reads)
+        if service.to_clients:
+            messages, service.to_clients = service.to_clients, []
+            for to, reply in messages:
+                self._network.send(self.me, to, encode(reply))
+        if service.wants_flush and not self._flush_is_due:
+            self._flush_is_due = True
+            self.host.after(0.0001, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        self.service.flush(self.host.clock.now(), self._wall_ns())
+        self.perform()
+
+    def _wall_ns(self) -> int:
+        return int(self.host.clock.wall() * 1e9)

@@ -1,0 +1,236 @@
+"""What one seed simulates: how many members, which network, disks and settings, and how stormy it is.
+
+All intervals are shorter than in production by one factor, and so are the faults: what matters to the protocol is their
+ratio, and a second of storm then costs little.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from concoord_ray.config import Config
+from tests.sim.faults import FaultKind, FaultProfile
+from tests.sim.network import Flavour, NetworkProfile
+from tests.sim.store import StoreProfile
+
+#: In a plan of faults: whoever leads when the fault strikes.
+LEADER = "the leader"
+
+
+class Kind(Enum):
+    """How much of the system is simulated."""
+
+    #: Acceptors and replicas that agree on opaque values.
+    PROTOCOL = "protocol"
+    #: Everything from the clients' sessions to the executors and the disks.
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """Everything about a run that is not the plan of its faults."""
+
+    seed: int
+    kind: Kind
+    config: Config
+    network: NetworkProfile
+    store: StoreProfile
+    faults: FaultProfile
+    #: Whether acceptors keep their records on disk and come back as themselves.
+    durable: bool
+    clients: int
+    #: Whether half of the clients' calls go through a gateway, which may die too.
+    has_gateway: bool
+    threads: int
+    think_max_s: float
+    #: How long the executor takes for what it is handed, mostly; and how often, and up to how long, it takes longer.
+    execute_max_s: float = 0.002
+    slow_execute_probability: float = 0.0
+    slow_execute_max_s: float = 0.5
+    inline_probability: float = 0.0
+    #: How long after the storm every call has ended, everything of dead clients is free, and a leader leads.
+    patience_s: float = 20.0
+
+    @property
+    def partners(self) -> tuple[tuple[str, ...], ...]:
+        """Who is cut off together more often than chance has it: the leader with a client, or with an acceptor."""
+        with_whom = [f"client{index}" for index in range(self.clients)] or [
+            f"acceptor{index}" for index in range(self.config.acceptors)
+        ]
+        return tuple((LEADER, name) for name in with_whom)
+
+    @property
+    def is_calm(self) -> bool:
+        """No fault ever strikes: nothing may fail."""
+        return not any(self.faults.weight(kind) for kind in FaultKind)
+
+
+_NO_FAULTS: dict[str, Any] = {
+    "partition": 0.0, "mute": 0.0, "deafen": 0.0, "clog": 0.0, "pause": 0.0, "crash": 0.0, "wipe": 0.0,
+    "clock_jump": 0.0, "wall_step": 0.0, "clock_drift": 0.0,
+}  # fmt: skip
+
+
+def draw(seed: int, kind: Kind) -> Scenario:
+    """The scenario of a seed."""
+    rng = random.Random(f"{seed}/scenario/{kind.value}")
+    return _full(seed, rng) if kind is Kind.FULL else _protocol(seed, rng)
+
+
+def _full(seed: int, rng: random.Random) -> Scenario:
+    durable = rng.random() < 0.5
+    calm = rng.random() < 0.04
+    return Scenario(
+        seed=seed,
+        kind=Kind.FULL,
+        config=_config(rng),
+        network=NetworkProfile() if calm else _network(rng),
+        store=StoreProfile() if calm else _store(rng),
+        faults=FaultProfile(
+            storm_s=rng.uniform(2.0, 4.0),
+            mean_interval_s=rng.choice((0.2, 0.35, 0.7)),
+            duration_min_s=0.02,
+            duration_max_s=1.5,
+            max_jump_s=6.0,
+            **(_NO_FAULTS if calm else _weights(rng, durable)),
+        ),
+        durable=durable,
+        clients=rng.choice((2, 2, 3)),
+        has_gateway=rng.random() < 0.5,
+        threads=rng.choice((2, 3)),
+        think_max_s=rng.choice((0.1, 0.3, 0.6)),
+        slow_execute_probability=rng.choice((0.0, 0.0, 0.02, 0.1)),
+        inline_probability=rng.choice((0.0, 0.5)),
+    )
+
+
+def _protocol(seed: int, rng: random.Random) -> Scenario:
+    if rng.random() < 0.4:
+        return _duel(seed, rng)
+    durable = rng.random() < 0.5
+    return Scenario(
+        seed=seed,
+        kind=Kind.PROTOCOL,
+        config=_config(rng),
+        network=_network(rng),
+        store=_store(rng),
+        faults=FaultProfile(
+            storm_s=rng.uniform(2.0, 6.0),
+            mean_interval_s=rng.choice((0.1, 0.2, 0.4)),
+            duration_min_s=0.02,
+            duration_max_s=1.5,
+            max_jump_s=3.0,
+            **_weights(rng, durable),
+        ),
+        durable=durable,
+        clients=0,
+        has_gateway=False,
+        threads=0,
+        think_max_s=rng.choice((0.02, 0.05, 0.1)),
+    )
+
+
+def _duel(seed: int, rng: random.Random) -> Scenario:
+    """Leaders change faster than many a message arrives: much is of a ballot that is long over, often of the same
+    replica's.
+    """
+    return Scenario(
+        seed=seed,
+        kind=Kind.PROTOCOL,
+        config=msgspec.structs.replace(
+            _config(rng),
+            replicas=2,
+            heartbeat_interval_s=0.05,
+            election_timeout_s=0.1,
+            retransmit_interval_s=0.3,
+            tick_interval_s=0.02,
+        ),
+        network=NetworkProfile(
+            flavour=Flavour.DATAGRAM,
+            delay_max_s=0.02,
+            slow_probability=rng.choice((0.1, 0.2, 0.4)),
+            slow_max_s=rng.choice((0.3, 0.8)),
+            loss_probability=rng.choice((0.0, 0.05)),
+            duplicate_probability=rng.choice((0.0, 0.2)),
+        ),
+        store=_store(rng),
+        faults=FaultProfile(
+            storm_s=rng.uniform(3.0, 6.0),
+            mean_interval_s=0.15,
+            duration_min_s=0.05,
+            duration_max_s=0.4,
+            **{**_NO_FAULTS, "pause": 1.0, "crash": 0.2, "clog": 0.3},
+        ),
+        durable=rng.random() < 0.3,
+        clients=0,
+        has_gateway=False,
+        threads=0,
+        think_max_s=rng.choice((0.02, 0.05)),
+    )
+
+
+def _config(rng: random.Random) -> Config:
+    return Config(
+        acceptors=rng.choice((3, 3, 3, 5)),
+        replicas=rng.choice((2, 3, 3)),
+        heartbeat_interval_s=0.1,
+        election_timeout_s=0.5,
+        retransmit_interval_s=0.15,
+        tick_interval_s=0.04,
+        session_ttl_s=rng.choice((0.5, 1.0, 2.0)),
+        acknowledge_interval_s=0.3,
+        quorum_timeout_s=rng.choice((3.0, 8.0)),
+        max_slots_in_flight=rng.choice((1, 3, 16)),
+        max_batch_commands=rng.choice((1, 3, 4096)),
+        max_queued_commands=rng.choice((3, 1000, 1000)),
+        catch_up_page_bytes=rng.choice((400, 2000, 1 << 20)),
+    )
+
+
+def _network(rng: random.Random) -> NetworkProfile:
+    if rng.random() < 0.5:
+        return NetworkProfile(
+            flavour=Flavour.CONNECTION,
+            slow_probability=rng.choice((0.0, 0.01)),
+            detect_min_s=0.02,
+            detect_max_s=rng.choice((0.2, 1.0)),
+        )
+    return NetworkProfile(
+        flavour=Flavour.DATAGRAM,
+        client_flavour=Flavour.CONNECTION,
+        slow_probability=rng.choice((0.0, 0.02, 0.1)),
+        slow_max_s=rng.choice((0.1, 1.0)),
+        loss_probability=rng.choice((0.0, 0.02, 0.15)),
+        duplicate_probability=rng.choice((0.0, 0.05)),
+        detect_min_s=0.1,
+        detect_max_s=1.0,
+    )
+
+
+def _store(rng: random.Random) -> StoreProfile:
+    return StoreProfile(
+        stall_probability=rng.choice((0.0, 0.01)),
+        stall_max_s=0.5,
+        torn_probability=0.3,
+        sync_failure_probability=rng.choice((0.0, 0.0, 0.01)),
+    )
+
+
+def _weights(rng: random.Random, durable: bool) -> dict[str, Any]:
+    return {
+        "partition": rng.choice((0.0, 1.0)),
+        "mute": rng.choice((0.0, 0.5)),
+        "deafen": rng.choice((0.0, 0.5)),
+        "clog": rng.choice((0.0, 0.5)),
+        "pause": rng.choice((0.0, 1.0)),
+        "crash": rng.choice((0.5, 2.0)),
+        "wipe": 0.2 if durable else 0.0,
+        "clock_jump": rng.choice((0.0, 0.0, 0.3)),
+        "wall_step": rng.choice((0.0, 0.3)),
+        "clock_drift": rng.choice((0.0, 0.3)),
+    }
