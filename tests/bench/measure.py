@@ -28,7 +28,7 @@ class Samples:
 def latencies(calls: Mapping[str, Callable[[], object]], *, rounds: int, calls_per_round: int) -> dict[str, Samples]:
     """The median latency in seconds of each kind of call, one at a time, per round."""
     samples = {name: Samples() for name in calls}
-    for name, call in calls.items():  # Warm up: connections, code paths, caches.
+    for call in calls.values():  # Warm up: connections, code paths, caches.
         for _ in range(20):
             call()
     for _ in range(rounds):
