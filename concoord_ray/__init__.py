@@ -23,7 +23,7 @@ from concoord_ray.errors import (
 from concoord_ray.handle import Handle, Method
 from concoord_ray.replicated import ReplicatedClass, replicated
 from concoord_ray.rsm.context import now, random
-from concoord_ray.rsm.methods import blocking, readonly
+from concoord_ray.rsm.methods import blocking, readonly, when
 from concoord_ray.shipped import Counter, Lock, Semaphore
 from concoord_ray.status import EnsembleStatus, MemberStatus
 
@@ -62,4 +62,5 @@ __all__ = [
     "replicated",
     "shutdown",
     "status",
+    "when",
 ]

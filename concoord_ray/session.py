@@ -235,6 +235,6 @@ class Session:
             return
         if now_s >= self._keep_alive_at_s:
             self._keep_alive_at_s = now_s + self._config.session_ttl_s / 5
-            self._courier.outbox.append(ToReplica(self._courier.leader, KeepAlive(self.id)))
+            self._courier.outbox.append(ToReplica(self._courier.leader, KeepAlive(self.id, int(now_s * 1e9))))
         if self._acknowledge_at_s is not None and now_s >= self._acknowledge_at_s:
             self._courier.submit(Request(self.entry(Acknowledge())), now_s)

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 from concoord_ray.config import Config
 from concoord_ray.paxos.outputs import Decided
+from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import Batch, Entry, Reply
-from concoord_ray.rsm.executor import Applied, Executor
+from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.objects import Kind
 from concoord_ray.rsm.wire import decode_batch
 

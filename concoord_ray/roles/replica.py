@@ -19,8 +19,9 @@ from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
 from concoord_ray.roles.lane import Lane
 from concoord_ray.roles.node import Node, exit_broken
+from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import KeepAlive, Read, Reply, Request
-from concoord_ray.rsm.executor import Applied, Executor
+from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.service import Service
 from concoord_ray.rsm.wire import NOOP
 

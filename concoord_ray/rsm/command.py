@@ -46,6 +46,12 @@ class MethodFlag(IntFlag):
     TAKES_COMMAND = 2
     #: May park its caller.
     PARKS = 4
+    #: Waits for the loss of a grant: answered True by the caller's own side too, when it cannot keep its lease.
+    AWAITS_LOSS = 8
+    #: Runs in the caller's process, in terms of the others.
+    IN_CALLER = 16
+    #: Waits until its guard holds.
+    GUARDED = 32
 
 
 class _Command(msgspec.Struct, frozen=True, array_like=True, tag_field="type"):
@@ -67,7 +73,11 @@ class CloseSession(_Command, frozen=True, array_like=True, tag=2):
 
 
 class ExpireSession(_Command, frozen=True, array_like=True, tag=3):
-    """The leader saw nothing of ``session`` for its lease. Void if the session logged anything after ``seen_slot``."""
+    """The leader saw nothing of ``session`` for its lease. Void if the session logged anything after ``seen_slot``.
+
+    Also proposed by a gateway that saw the process die, without a bound. Its entry is of session 0; if it has a seq, a
+    reply is wanted.
+    """
 
     session: int
     seen_slot: int
@@ -128,8 +138,14 @@ class ListObjects(_Command, frozen=True, array_like=True, tag=10):
     """Read: every named object."""
 
 
+class EndTask(_Command, frozen=True, array_like=True, tag=11):
+    """A Ray task of the entry's own session has ended: what it held is released, and its waiting calls are over."""
+
+    task: str
+
+
 Command = Union[
-    OpenSession, CloseSession, ExpireSession, Create, Delete, Call, Cancel, Acknowledge, Lookup, ListObjects
+    OpenSession, CloseSession, ExpireSession, Create, Delete, Call, Cancel, Acknowledge, Lookup, ListObjects, EndTask
 ]
 
 
@@ -193,9 +209,17 @@ class Read(_ServiceMessage, frozen=True, array_like=True, tag=21):
 
 
 class KeepAlive(_ServiceMessage, frozen=True, array_like=True, tag=22):
-    """Client to leader: the process of this session lives."""
+    """Client to leader: the process of this session lives. ``sent_ns`` is by the client's own clock, and comes back."""
 
     session: int
+    sent_ns: int
+
+
+class Kept(_ServiceMessage, frozen=True, array_like=True, tag=27):
+    """Leader to client: the lease of this session began again, after the moment when the client sent ``sent_ns``."""
+
+    session: int
+    sent_ns: int
 
 
 class Reply(_ServiceMessage, frozen=True, array_like=True, tag=23):
@@ -228,4 +252,4 @@ class Busy(_ServiceMessage, frozen=True, array_like=True, tag=26):
     seq: int
 
 
-ServiceMessage = Union[Request, Read, KeepAlive, Reply, NotLeader, Leading, Busy]
+ServiceMessage = Union[Request, Read, KeepAlive, Kept, Reply, NotLeader, Leading, Busy]

@@ -15,11 +15,27 @@ if TYPE_CHECKING:
     from concoord_ray.rsm.waiters import Effects
 
 
+#: In an owner's name: what follows is the Ray task that it is part of.
+IN_TASK = "@"
+
+
+class Scope(NamedTuple):
+    """What ends as one, and then gives back what it holds: one Ray task of a session, or (``task`` empty) the rest."""
+
+    session: int
+    task: str
+
+
 class Owner(NamedTuple):
-    """Who calls, as threads are told apart in ``threading``: a thread or task of one session."""
+    """Who calls, as threads are told apart in ``threading``: a thread or asyncio task of one session."""
 
     session: int
     name: str
+
+    @property
+    def scope(self) -> Scope:
+        """What it ends with."""
+        return Scope(self.session, self.name.partition(IN_TASK)[2])
 
 
 class CallContext:

@@ -11,6 +11,7 @@ from concoord_ray.rsm.command import MethodFlag
 _F = TypeVar("_F", bound=Callable[..., Any])
 _READONLY = "__concoord_readonly__"
 _BLOCKING = "__concoord_blocking__"
+_GUARD = "__concoord_guard__"
 
 
 def readonly(method: _F) -> _F:
@@ -18,6 +19,8 @@ def readonly(method: _F) -> _F:
 
     It runs on the leader alone, after a majority of acceptors has confirmed that it still leads. Safe to retry.
     """
+    if hasattr(method, _GUARD):
+        raise TypeError(f"{method.__name__} is guarded by @when, and what never enters the log cannot wait there")
     setattr(method, _READONLY, True)
     return method
 
@@ -31,6 +34,31 @@ def blocking(method: _F) -> _F:
     return method
 
 
+def when(guard: Callable[[Any], Any]) -> Callable[[_F], _F]:
+    """Mark a method whose calls wait until ``guard(self)`` is true, as a protected entry of Ada.
+
+    ``guard`` is a pure function of the object. A call that finds it false is parked; it runs, in order of arrival, when
+    the guard holds after some other call. If the guard raises, so does the call. Bound the waiting with
+    ``handle.method.options(timeout=...)``.
+    """
+    if not callable(guard):
+        raise TypeError(f"@when takes a function of the object, such as lambda self: self.items; not {guard!r}")
+
+    def mark(method: _F) -> _F:
+        if getattr(method, _READONLY, False):
+            raise TypeError(f"{method.__name__} is @readonly, and what never enters the log cannot wait there")
+        setattr(method, _GUARD, guard)
+        return method
+
+    return mark
+
+
+def guard_of(method: Callable[..., Any]) -> Callable[[Any], Any]:
+    """The guard of a method with MethodFlag.GUARDED."""
+    guard: Callable[[Any], Any] = getattr(method, _GUARD)
+    return guard
+
+
 def method_flags(cls: type) -> dict[str, int]:
     """The public methods of a class, and what each is."""
     methods: dict[str, int] = {}
@@ -42,6 +70,8 @@ def method_flags(cls: type) -> dict[str, int]:
             flags |= MethodFlag.READONLY
         if _takes_command(attribute):
             flags |= MethodFlag.TAKES_COMMAND | MethodFlag.PARKS
+        if hasattr(attribute, _GUARD):
+            flags |= MethodFlag.GUARDED | MethodFlag.PARKS
         if getattr(attribute, _BLOCKING, False):
             flags |= MethodFlag.PARKS
         methods[name] = int(flags)

@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,7 +21,11 @@ from concoord_ray.errors import ConcoordError, NoSuchObject
 from concoord_ray.rsm import codec
 from concoord_ray.rsm.command import Call, Create, Entry, MethodFlag, ObjectInfo, Outcome, Refusal
 from concoord_ray.rsm.context import CallContext, entered
+from concoord_ray.rsm.guards import GuardQueue
+from concoord_ray.rsm.methods import guard_of
+from concoord_ray.rsm.reads import ReadOnlyEffects
 from concoord_ray.rsm.sessions import Answer
+from concoord_ray.rsm.waiters import Effects, Waiter
 from concoord_ray.rsm.wire import decode_command, encode_message, encode_plain
 
 
@@ -30,6 +34,9 @@ class _Object:
     info: ObjectInfo
     class_id: bytes
     instance: Any
+    guards: GuardQueue = field(default_factory=GuardQueue)
+    #: Objects that it got as arguments, or that got it: a command on the one may change the other.
+    linked: dict[int, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -46,8 +53,11 @@ Kind = tuple[str, str]
 class ObjectTable:
     """Objects by id and by name, and the classes that they were made from."""
 
-    def __init__(self, ensemble: str) -> None:
+    def __init__(self, ensemble: str, effects: Effects) -> None:
         self._ensemble = ensemble
+        self._effects = effects
+        #: Objects that guarded calls wait in.
+        self._waiting: dict[int, None] = {}
         self._objects: dict[int, _Object] = {}
         self._names: dict[str, int] = {}
         self._classes: dict[bytes, _Class] = {}
@@ -71,12 +81,14 @@ class ObjectTable:
 
         def construct() -> ObjectInfo:
             entry = known or _Class(codec.decode_class(command.cls), command.cls)
-            args, kwargs = codec.decode_arguments(command.args, self.instance)
+            given: list[int] = []
+            args, kwargs = codec.decode_arguments(command.args, self._resolver(given))
             instance = entry.cls(*args, **kwargs)
             info = ObjectInfo(object_id, command.name, command.class_name, command.methods)
             self._classes[command.class_id] = entry
             entry.objects += 1
             self._objects[object_id] = _Object(info, command.class_id, instance)
+            self._link(object_id, given)
             if command.name is not None:
                 self._names[command.name] = object_id
             return info
@@ -90,6 +102,9 @@ class ObjectTable:
             return False
         if record.info.name is not None:
             del self._names[record.info.name]
+        self._waiting.pop(object_id, None)
+        for other in record.linked:
+            self._objects[other].linked.pop(object_id, None)
         entry = self._classes[record.class_id]
         entry.objects -= 1
         if entry.objects == 0:
@@ -101,18 +116,92 @@ class ObjectTable:
         record = self._objects.get(command.object_id)
         if record is None:
             return refuse(NoSuchObject(f"The object with id {command.object_id} does not exist, or was deleted."))
+        flags = record.info.methods.get(command.method, MethodFlag.PLAIN)
+        if not flags & MethodFlag.GUARDED:
+            return self._invoke(record, context, command)
+
+        def enter() -> Any:
+            if record.guards.waits(command.method) or not self._guard_holds(record, context, command.method):
+                parked = record.guards.park(command)
+                self._waiting[record.info.object_id] = None
+                return parked
+            return self._invoke(record, context, command)
+
+        return run(context, enter)
+
+    def _invoke(self, record: _Object, context: CallContext, command: Call) -> Any:
         method = command.method
         flags = record.info.methods.get(method)
 
         def invoke() -> Any:
-            if flags is None:
+            if flags is None or flags & MethodFlag.IN_CALLER:
                 raise AttributeError(f"{record.info.class_name!r} object has no public method {method!r}")
-            positional, keywords = codec.decode_arguments(command.args, self.instance, command.values)
+            given: list[int] = []
+            positional, keywords = codec.decode_arguments(command.args, self._resolver(given), command.values)
+            if given:
+                self._link(record.info.object_id, given)
             if flags & MethodFlag.TAKES_COMMAND:
                 keywords["_concoord_command"] = context
             return getattr(record.instance, method)(*positional, **keywords)
 
         return run(context, invoke)
+
+    # Guards.
+
+    def may_be_ready(self, object_id: int | None) -> list[int]:
+        """The objects whose guarded calls a command may have made ready: of one on an object, or (None) of any."""
+        if not self._waiting or object_id is None:
+            return list(self._waiting)
+        record = self._objects.get(object_id)
+        if record is None or not record.linked:
+            return [object_id] if object_id in self._waiting else []
+        reached, todo = {object_id: None}, [object_id]
+        while todo:
+            for other in self._objects[todo.pop()].linked:
+                if other not in reached:
+                    reached[other] = None
+                    todo.append(other)
+        return [each for each in self._waiting if each in reached]
+
+    def run_ready(self, object_id: int, context_of: Callable[[Waiter], CallContext]) -> tuple[Waiter, str, Any] | None:
+        """Run the next waiting call of an object whose guard holds: (its waiter, its method, its result).
+
+        ``context_of`` takes the call out of what its session has waiting, and gives the context to run it in.
+        """
+        record = self._objects.get(object_id)
+        if record is None:
+            return None
+        ready = record.guards.take_ready(lambda method: self._guard_holds(record, None, method))
+        if len(record.guards) == 0:
+            self._waiting.pop(object_id, None)
+        if ready is None:
+            return None
+        context = context_of(ready.waiter)
+        result = raised(ready.error) if ready.error is not None else self._invoke(record, context, ready.call)
+        return ready.waiter, ready.call.method, result
+
+    def _guard_holds(self, record: _Object, context: CallContext | None, method: str) -> bool:
+        """Evaluate a guard, which can change no primitive."""
+        guard = guard_of(getattr(type(record.instance), method))
+        effects = ReadOnlyEffects.like(self._effects if context is None else context.effects)
+        with entered(CallContext(effects, 0, 0, "", record.info.object_id)):
+            return bool(guard(record.instance))
+
+    def _resolver(self, given: list[int]) -> Callable[[str, int], Any]:
+        """Resolves handles among arguments, and notes of which objects."""
+
+        def resolve(ensemble: str, object_id: int) -> Any:
+            instance = self.instance(ensemble, object_id)
+            given.append(object_id)
+            return instance
+
+        return resolve
+
+    def _link(self, object_id: int, given: list[int]) -> None:
+        for other in given:
+            if other != object_id:
+                self._objects[object_id].linked[other] = None
+                self._objects[other].linked[object_id] = None
 
     def kinds_of(self, entries: Iterable[Entry]) -> frozenset[Kind]:
         """Which user code these entries would run. Commands that run none, or cannot be decoded, are not in it."""

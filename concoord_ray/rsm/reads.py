@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from concoord_ray.rsm.waiters import Primitive, Waiter
+from concoord_ray.rsm.context import Scope
+from concoord_ray.rsm.waiters import Effects, Primitive, Waiter
 
 
 class ReadOnlyEffects:
     """Implements ``waiters.Effects`` for @readonly methods: time stands, and everything that changes state raises."""
 
-    def __init__(self, time_ns: int, wall_ns: int) -> None:
+    def __init__(self, time_ns: int, wall_ns: int, describe: Callable[[int], str]) -> None:
         self.time_ns = time_ns
         self.wall_ns = wall_ns
+        self._describe = describe
+
+    @classmethod
+    def like(cls, effects: Effects) -> ReadOnlyEffects:
+        """The same moment, where nothing may change."""
+        return cls(effects.time_ns, effects.wall_ns, effects.describe)
 
     def changing(self) -> None:
         """See ``Effects``."""
@@ -39,13 +47,17 @@ class ReadOnlyEffects:
         """See ``Effects``."""
         _refuse("be granted anything")
 
-    def holds(self, session: int, primitive: Primitive, object_id: int) -> None:
+    def holds(self, scope: Scope, primitive: Primitive) -> None:
         """See ``Effects``."""
         _refuse("hold anything")
 
-    def holds_no_more(self, session: int, primitive: Primitive) -> None:
+    def holds_no_more(self, scope: Scope, primitive: Primitive) -> None:
         """See ``Effects``."""
         _refuse("release anything")
+
+    def describe(self, session: int) -> str:
+        """See ``Effects``."""
+        return self._describe(session)
 
 
 def _refuse(what: str) -> NoReturn:

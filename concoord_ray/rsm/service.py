@@ -26,12 +26,14 @@ from concoord_ray.errors import FrameTooLarge
 from concoord_ray.paxos.messages import Message
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role
+from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import (
     Batch,
     Busy,
     Entry,
     ExpireSession,
     KeepAlive,
+    Kept,
     Leading,
     NotLeader,
     Outcome,
@@ -41,7 +43,6 @@ from concoord_ray.rsm.command import (
     Request,
     ServiceMessage,
 )
-from concoord_ray.rsm.executor import Applied
 from concoord_ray.rsm.wire import encode_message
 
 
@@ -145,8 +146,8 @@ class Service:
             self._receive_request(client, message.entry, now_s)
         elif isinstance(message, Read):
             self._receive_read(client, message.entry)
-        elif isinstance(message, KeepAlive):
-            self._renew(message.session, now_s)
+        elif isinstance(message, KeepAlive) and self._renew(message.session, now_s):
+            self.to_clients.append(ToClient(client, Kept(message.session, message.sent_ns)))
 
     def executed(self, applied: Applied, now_s: float) -> None:
         """The executor has applied some slots."""
@@ -267,10 +268,11 @@ class Service:
 
     # Leases.
 
-    def _renew(self, session: int, now_s: float) -> None:
+    def _renew(self, session: int, now_s: float) -> bool:
         lease = self._leases.get(session)
         if lease is not None:
             lease.until_s = now_s + lease.ttl_s
+        return lease is not None
 
     def _restart_leases(self, now_s: float) -> None:
         for lease in self._leases.values():

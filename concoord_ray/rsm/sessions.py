@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from concoord_ray.errors import ConcoordError, OutcomeUnknown, SessionExpired
 from concoord_ray.rsm.command import Outcome, Reply
+from concoord_ray.rsm.context import Scope
 
 if TYPE_CHECKING:
     from concoord_ray.rsm.waiters import Primitive, Waiter
@@ -122,8 +123,8 @@ class Session:
         self.answers: dict[int, Answer] = {}
         self.acknowledged = Intervals()
         self.parked: dict[int, Waiter] = {}
-        #: Primitives that hold something for this session, and the object that each belongs to.
-        self.holdings: dict[Primitive, int] = {}
+        #: What each scope of this session holds, in the order in which it took them.
+        self.holdings: dict[Scope, dict[Primitive, None]] = {}
 
     def acknowledge(self, acks: tuple[tuple[int, int], ...]) -> None:
         """The client has these replies and will not ask again."""

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Any, Final, Protocol
 
-from concoord_ray.rsm.context import CallContext, Owner, current
+from concoord_ray.rsm.context import CallContext, Owner, Scope, current
 
 
 class Parked(Enum):
@@ -48,8 +48,11 @@ class Primitive:
     def give_back(self, grant: Any) -> None:
         """A granted call was cancelled before its reply was acknowledged: undo what was granted."""
 
-    def release_session(self, session: int) -> None:
-        """The session ended: release what it held."""
+    def losing(self, scope: Scope) -> None:
+        """What the scope holds is about to be taken away: its own calls that wait for this news are still there."""
+
+    def release_scope(self, scope: Scope) -> None:
+        """The scope has ended, and none of its calls waits any more: release what it held."""
 
 
 class Waiter:
@@ -106,11 +109,14 @@ class Effects(Protocol):
     def granted(self, session: int, seq: int, primitive: Primitive, grant: Any) -> None:
         """The call's result is a grant that ``primitive.give_back(grant)`` undoes if the call is cancelled in time."""
 
-    def holds(self, session: int, primitive: Primitive, object_id: int) -> None:
-        """The session holds something: ``primitive.release_session`` is called when it ends."""
+    def holds(self, scope: Scope, primitive: Primitive) -> None:
+        """The scope holds something: ``primitive.release_scope`` is called when it ends."""
 
-    def holds_no_more(self, session: int, primitive: Primitive) -> None:
-        """The session holds nothing of the primitive any more."""
+    def holds_no_more(self, scope: Scope, primitive: Primitive) -> None:
+        """The scope holds nothing of the primitive any more."""
+
+    def describe(self, session: int) -> str:
+        """Which process a session is, in words."""
 
 
 class WaitQueue:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from concoord_ray.rsm.context import CallContext, Owner, current
+from concoord_ray.rsm.context import CallContext, Owner, Scope, current
 from concoord_ray.rsm.waiters import Primitive, Waiter, WaitQueue
 from concoord_ray.threadingobject.limits import lock_timeout_s
 
@@ -58,9 +58,9 @@ class DLock(Primitive):
         if self._holder is not None and self._token == grant:
             self._free()
 
-    def release_session(self, session: int) -> None:
-        """The session ended: what it held is free."""
-        if self._holder is not None and self._holder.session == session:
+    def release_scope(self, scope: Scope) -> None:
+        """See ``Primitive``: what it held is free."""
+        if self._holder is not None and self._holder.scope == scope:
             self._free()
 
     def _acquire(self, timeout_s: float | None, *, fenced: bool) -> int:
@@ -76,14 +76,14 @@ class DLock(Primitive):
         effects.changing()
         self._holder = call.owner
         self._token = effects.next_token()
-        effects.holds(call.session, self, call.object_id)
+        effects.holds(call.owner.scope, self)
         effects.granted(call.session, call.seq, self, self._token)
         return self._token if fenced else True
 
     def _free(self) -> None:
         current().effects.changing()
         if self._holder is not None:
-            current().effects.holds_no_more(self._holder.session, self)
+            current().effects.holds_no_more(self._holder.scope, self)
         self._holder = None
         if len(self._queue) > 0:
             waiter = self._queue.pop()

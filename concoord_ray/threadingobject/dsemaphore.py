@@ -1,7 +1,7 @@
 """The replicated semaphore, as ``threading.Semaphore`` with FIFO order and permits that a dead client gives back.
 
-Invariants: nobody waits while a permit is free; the permits attributed to sessions are never more than are out. A
-release by a session that holds none discharges the permit that has been out for longest, so that a permit handed from
+Invariants: nobody waits while a permit is free; the permits attributed to scopes are never more than are out. A
+release by a scope that holds none discharges the permit that has been out for longest, so that a permit handed from
 one process to another is not given back a second time when the first one ends.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import Any
 
-from concoord_ray.rsm.context import CallContext, current
+from concoord_ray.rsm.context import CallContext, Scope, current
 from concoord_ray.rsm.waiters import Primitive, Waiter, WaitQueue
 from concoord_ray.threadingobject.limits import semaphore_timeout_s
 
@@ -23,9 +23,9 @@ class DSemaphore(Primitive):
             raise ValueError("semaphore initial value must be >= 0")
         self._value = value
         self._queue = WaitQueue()
-        #: Which session each permit that is out was granted to, oldest first; and the same by session.
-        self._out: OrderedDict[int, int] = OrderedDict()
-        self._held: dict[int, deque[int]] = {}
+        #: To which scope each permit that is out was granted, oldest first; and the same by scope.
+        self._out: OrderedDict[int, Scope] = OrderedDict()
+        self._held: dict[Scope, deque[int]] = {}
         self._grants = 0
 
     def __repr__(self) -> str:
@@ -51,25 +51,25 @@ class DSemaphore(Primitive):
             raise ValueError("n must be one or more")
         call = current()
         call.effects.changing()
-        session = call.session
+        mine = call.owner.scope
         for _ in range(n):
             if not self._out:
                 break  # However large ``n`` is.
-            self._discharge(session if session in self._held else next(iter(self._out.values())))
+            self._discharge(mine if mine in self._held else next(iter(self._out.values())))
         self._add(n)
 
     def gone(self, waiter: Waiter) -> None:
         """A waiter that left took nothing."""
 
     def give_back(self, grant: Any) -> None:
-        """The acquire of session ``grant`` was cancelled after it had been granted."""
+        """An acquire of the scope ``grant`` was cancelled after it had been granted."""
         if grant in self._held:
             self._discharge(grant)
             self._add(1)
 
-    def release_session(self, session: int) -> None:
-        """The session ended: its permits are free again."""
-        grants = self._held.pop(session, ())
+    def release_scope(self, scope: Scope) -> None:
+        """See ``Primitive``: its permits are free again."""
+        grants = self._held.pop(scope, ())
         for grant in grants:
             del self._out[grant]
         self._add(len(grants))
@@ -79,18 +79,19 @@ class DSemaphore(Primitive):
         effects.changing()
         self._value -= 1
         self._grants += 1
-        self._out[self._grants] = call.session
-        self._held.setdefault(call.session, deque()).append(self._grants)
-        effects.holds(call.session, self, call.object_id)
-        effects.granted(call.session, call.seq, self, call.session)
+        scope = call.owner.scope
+        self._out[self._grants] = scope
+        self._held.setdefault(scope, deque()).append(self._grants)
+        effects.holds(scope, self)
+        effects.granted(call.session, call.seq, self, scope)
 
-    def _discharge(self, session: int) -> None:
-        """One permit of the session, its oldest, is out no more."""
-        held = self._held[session]
+    def _discharge(self, scope: Scope) -> None:
+        """One permit of the scope, its oldest, is out no more."""
+        held = self._held[scope]
         del self._out[held.popleft()]
         if not held:
-            del self._held[session]
-            current().effects.holds_no_more(session, self)
+            del self._held[scope]
+            current().effects.holds_no_more(scope, self)
 
     def _add(self, permits: int) -> None:
         self._value += permits

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from concoord_ray.rsm import codec
+from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import (
     Batch,
     Call,
@@ -20,7 +21,7 @@ from concoord_ray.rsm.command import (
     Outcome,
     Reply,
 )
-from concoord_ray.rsm.executor import Applied, Executor
+from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.methods import method_flags
 from concoord_ray.rsm.wire import decode_plain, decode_refusal, encode_message
 

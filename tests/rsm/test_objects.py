@@ -20,6 +20,7 @@ from concoord_ray.rsm.command import (
     MethodFlag,
     ObjectInfo,
 )
+from concoord_ray.rsm.context import Scope
 from concoord_ray.rsm.methods import method_flags
 from concoord_ray.rsm.objects import raised, value
 from concoord_ray.rsm.wire import encode_message
@@ -269,7 +270,8 @@ def test_a_read_changes_no_primitive(method: str, state: str) -> None:
     assert isinstance(error(reply), (TypeError, RuntimeError))
     assert result(client.read(blocker, "describe")) == before
     session = log.executors[0]._sessions[client.session]
-    assert len(session.holdings) == (2 if state == "taken" else 0)
+    held = session.holdings.get(Scope(client.session, ""), ())
+    assert len(held) == (2 if state == "taken" else 0)
 
 
 def test_what_is_not_readonly_cannot_be_read() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import decode, encode
-from concoord_ray.rsm.command import Busy, Leading, NotLeader, Read, Reply, Request
+from concoord_ray.rsm.command import Busy, Kept, Leading, NotLeader, Read, Reply, Request
 from concoord_ray.session import Courier, Ending
 from tests.sim.host import Host
 from tests.sim.network import Network
@@ -66,7 +66,7 @@ class FollowerShell:
         if self._replicas.get(sender.index) != sender:
             return
         message = decode(data)
-        assert isinstance(message, (Reply, Leading, NotLeader, Busy))
+        assert isinstance(message, (Reply, Leading, NotLeader, Busy, Kept))
         self.courier.receive(sender.index, message, self.host.clock.now())
         self.perform()
 

@@ -283,12 +283,13 @@ def _runs_again(original: Any) -> Any:
     return apply
 
 
-def _leaves_timed_out_in_queue(self: Any) -> None:
+def _leaves_timed_out_in_queue(self: Any) -> bool:
     while (waiter := self._timers.pop_due(self.time_ns)) is not None:
         with entered(self._own_context()):
             result = waiter.primitive.timed_out(waiter)
             if result is not PARKED:
                 self.answer(waiter, result)
+    return True
 
 
 def _ends_without_withdrawing(original: Any) -> Any:
@@ -364,7 +365,7 @@ RSM = (
     Mutant(
         "a session ends and what it held stays held",
         Kind.FULL,
-        lambda: patch.multiple(DLock, release_session=lambda self, session: None),
+        lambda: patch.multiple(DLock, release_scope=lambda self, scope: None),
         frozenset({"NothingIsLeftHeld", "Liveness"}),
         100,
     ),

@@ -14,8 +14,9 @@ from concoord_ray.paxos.outputs import Decided
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles.boot import decode, encode
+from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import Command, Entry, KeepAlive, Read, Reply, Request
-from concoord_ray.rsm.executor import Applied, Executor
+from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.service import Service
 from concoord_ray.rsm.sessions import Answer, Session
 from concoord_ray.rsm.waiters import Primitive

@@ -1,0 +1,258 @@
+"""Every call of every session: answered, parked or withdrawn; and what sessions hold.
+
+This is what the primitives inside replicated objects see of the state machine around them (``waiters.Effects``), and
+what the executor does to calls as a whole: keep an answer until it is acknowledged, withdraw a waiter, end a session.
+
+Invariants: a call is in at most one of a session's ``parked`` and ``answers``; a waiter that is taken out of its queue
+is answered or withdrawn in the same step; what a scope holds is released before the scope is forgotten.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from concoord_ray.errors import CallCancelled, CallTimeout
+from concoord_ray.rsm.command import Cancel, Entry, ExpireSession, OpenSession, Outcome, Reply, Withdrawal
+from concoord_ray.rsm.context import CallContext, Scope, entered
+from concoord_ray.rsm.objects import refuse, value
+from concoord_ray.rsm.sessions import Answer, EndedSessions, Grant, Session
+from concoord_ray.rsm.timers import Timers
+from concoord_ray.rsm.waiters import PARKED, Primitive, Waiter
+
+_CANCELLED = CallCancelled("The call was cancelled: it did not run, or what it was granted was given back.")
+_TASK_ENDED = CallCancelled("The Ray task that made this call has ended; the call was withdrawn.")
+_TIMED_OUT = CallTimeout("The call's own timeout was over; it was withdrawn, and had no effect.")
+
+
+@dataclass(slots=True)
+class Applied:
+    """What applying slots did, for the replica around the executor."""
+
+    #: Every slot below this one is applied.
+    next_slot: int = 0
+    time_ns: int = 0
+    #: When, in ensemble time, the next parked call times out; None if none will.
+    next_deadline_ns: int | None = None
+    replies: list[Reply] = field(default_factory=list)
+    #: Sessions opened, with their leases, and ended.
+    opened: list[tuple[int, int]] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+
+
+class Calls:
+    """The calls and sessions of one ensemble. Implements ``waiters.Effects``."""
+
+    def __init__(self, ensemble: str, remembered_sessions: int) -> None:
+        self.time_ns = 0
+        self.wall_ns = 0
+        self.next_slot = 0
+        self._ensemble = ensemble
+        self._sessions: dict[int, Session] = {}
+        self._ended = EndedSessions(remembered_sessions)
+        self._nonces: dict[int, int] = {}
+        self._next_session = 1
+        self._tokens = 0
+        self._timers = Timers()
+        self._parked = 0
+        self._draws = 0
+        self._grants: dict[tuple[int, int], Grant] = {}
+        self._applied = Applied()
+
+    def take_applied(self) -> Applied:
+        """What has been applied since the last call."""
+        applied = self._applied
+        applied.next_slot, applied.time_ns = self.next_slot, self.time_ns
+        applied.next_deadline_ns = self._timers.next_deadline_ns()
+        self._applied = Applied()
+        return applied
+
+    # Answers.
+
+    def _reply(self, entry: Entry, session: Session | None, answer: Answer) -> None:
+        if session is not None and session.id in self._sessions and entry.seq:
+            self._keep(session, entry.seq, answer)
+        else:
+            self._applied.replies.append(as_reply(entry, answer))
+
+    def _keep(self, session: Session, seq: int, answer: Answer) -> None:
+        grant = self._grants.pop((session.id, seq), None)
+        session.answers[seq] = answer._replace(grant=grant) if grant is not None else answer
+        self._applied.replies.append(Reply(session.id, seq, answer.outcome, answer.payload))
+
+    def _acknowledge(self, session: Session, acks: tuple[tuple[int, int], ...]) -> None:
+        """The client has these replies, or gave these calls up: one that still waits would be granted to nobody."""
+        session.acknowledge(acks)
+        parked = session.parked
+        for first, last in acks if parked else ():
+            is_short = last - first < len(parked)
+            for seq in [s for s in (range(first, last + 1) if is_short else parked) if first <= s <= last]:
+                waiter = parked.get(seq)
+                if waiter is None:
+                    continue
+                self._withdraw(session, waiter)
+                given_up = refuse(_CANCELLED)
+                self._applied.replies.append(Reply(session.id, waiter.seq, given_up.outcome, given_up.payload))
+
+    # Sessions.
+
+    def _open(self, entry: Entry, command: OpenSession) -> None:
+        session_id = self._nonces.get(entry.seq)
+        if session_id is None:
+            session_id = self._next_session
+            self._next_session += 1
+            session = Session(session_id, entry.seq, command.ttl_ns, command.description)
+            session.last_slot = self.next_slot
+            self._sessions[session_id] = session
+            self._nonces[entry.seq] = session_id
+            self._applied.opened.append((session_id, command.ttl_ns))
+        self._applied.replies.append(as_reply(entry, value(session_id)))
+
+    def _expire(self, entry: Entry, command: ExpireSession) -> None:
+        session = self._sessions.get(command.session)
+        if session is not None and session.last_slot <= command.seen_slot:
+            self._end(session)
+        if entry.seq:
+            self._applied.replies.append(as_reply(entry, value(None)))
+
+    def _end(self, session: Session) -> None:
+        """Nothing of the session may be granted any more before what it held is given to others."""
+        scopes = list(session.holdings)
+        self._tell_losing(session, scopes)
+        self._ended.add(session)
+        for waiter in list(session.parked.values()):
+            self._withdraw(session, waiter)
+            expired = refuse(self._ended.error(session.id, waiter.seq))
+            self._applied.replies.append(Reply(session.id, waiter.seq, expired.outcome, expired.payload))
+        self._release(session, scopes)
+        del self._sessions[session.id]
+        del self._nonces[session.nonce]
+        self._applied.ended.append(session.id)
+
+    def _end_task(self, session: Session, task: str) -> None:
+        """As ``_end``, for one Ray task of a process that lives on."""
+        scope = Scope(session.id, task)
+        self._tell_losing(session, [scope])
+        for waiter in [w for w in session.parked.values() if w.owner.scope == scope]:
+            self._withdraw(session, waiter)
+            self._keep(session, waiter.seq, refuse(_TASK_ENDED))
+        self._release(session, [scope])
+
+    def _tell_losing(self, session: Session, scopes: list[Scope]) -> None:
+        with entered(self._own_context()):
+            for scope in scopes:
+                for primitive in list(session.holdings.get(scope, ())):
+                    primitive.losing(scope)
+
+    def _release(self, session: Session, scopes: list[Scope]) -> None:
+        with entered(self._own_context()):
+            for scope in scopes:
+                for primitive in session.holdings.pop(scope, ()):
+                    primitive.release_scope(scope)
+
+    def _cancel(self, session: Session, command: Cancel) -> Withdrawal:
+        seq = command.seq
+        cancelled = refuse(_TIMED_OUT if command.timed_out else _CANCELLED)
+        waiter = session.parked.get(seq)
+        if waiter is not None:
+            self._withdraw(session, waiter)
+            self._keep(session, seq, cancelled)
+            return Withdrawal.WITHDRAWN
+        answer = session.answers.get(seq)
+        if answer is not None and answer.grant is not None and not command.timed_out:
+            with entered(self._own_context()):
+                answer.grant.primitive.give_back(answer.grant.detail)
+            self._keep(session, seq, cancelled)
+            return Withdrawal.GIVEN_BACK
+        if answer is None and seq not in session.acknowledged:
+            self._keep(session, seq, cancelled)  # A tombstone: if the call is still on its way, it will not run.
+            return Withdrawal.WITHDRAWN
+        return Withdrawal.APPLIED
+
+    def _withdraw(self, session: Session, waiter: Waiter) -> None:
+        """Take a waiter out of its queue for good; the caller says what its call is told."""
+        self._unpark(session, waiter.seq)
+        waiter.queue.remove(waiter)
+        with entered(self._own_context()):
+            waiter.primitive.gone(waiter)
+
+    def _unpark(self, session: Session, seq: int) -> None:
+        session.parked.pop(seq).deadline_ns = None
+        self._parked -= 1
+
+    def _own_context(self) -> CallContext:
+        return CallContext(self, 0, 0, "", 0)
+
+    # Timers.
+
+    def _fire_timers(self) -> bool:
+        """Handle every deadline that ensemble time has passed; whether there was one."""
+        fired = False
+        while (waiter := self._timers.pop_due(self.time_ns)) is not None:
+            fired = True
+            waiter.queue.remove(waiter)
+            with entered(self._own_context()):
+                result = waiter.primitive.timed_out(waiter)
+                if result is not PARKED:
+                    self.answer(waiter, result)
+        return fired
+
+    # waiters.Effects: what primitives do to the state around them.
+
+    def changing(self) -> None:
+        """See ``Effects``. In the log, everything may change."""
+
+    def random(self) -> random.Random:
+        """See ``Effects``. Seeded by the ensemble, the slot, and how often it was asked for within the slot."""
+        self._draws += 1
+        return random.Random(f"{self._ensemble}/{self.next_slot}/{self._draws}")
+
+    def next_token(self) -> int:
+        """See ``Effects``."""
+        self._tokens += 1
+        return self._tokens
+
+    def parked(self, waiter: Waiter) -> None:
+        """See ``Effects``."""
+        session = self._sessions[waiter.session]
+        if waiter.seq in session.parked:
+            raise RuntimeError("this call waits already: a replicated method can block once, as its last act")
+        session.parked[waiter.seq] = waiter
+        self._parked += 1
+        self._timers.set(waiter, self._parked)
+
+    def answer(self, waiter: Waiter, result: Any) -> None:
+        """See ``Effects``."""
+        session = self._sessions[waiter.session]
+        self._unpark(session, waiter.seq)
+        self._keep(session, waiter.seq, result if isinstance(result, Answer) else value(result))
+
+    def granted(self, session: int, seq: int, primitive: Primitive, grant: Any) -> None:
+        """See ``Effects``."""
+        self._grants[session, seq] = Grant(primitive, grant)
+
+    def holds(self, scope: Scope, primitive: Primitive) -> None:
+        """See ``Effects``."""
+        session = self._sessions.get(scope.session)
+        if session is not None:
+            session.holdings.setdefault(scope, {})[primitive] = None
+
+    def holds_no_more(self, scope: Scope, primitive: Primitive) -> None:
+        """See ``Effects``."""
+        session = self._sessions.get(scope.session)
+        held = None if session is None else session.holdings.get(scope)
+        if session is not None and held is not None:
+            held.pop(primitive, None)
+            if not held:
+                del session.holdings[scope]
+
+    def describe(self, session: int) -> str:
+        """See ``Effects``."""
+        known = self._sessions.get(session)
+        return "a process that has ended" if known is None else known.description
+
+
+def as_reply(entry: Entry, answer: Answer) -> Reply:
+    """An answer as the reply to an entry."""
+    return Reply(entry.session, entry.seq, Outcome(answer.outcome), answer.payload)
