@@ -24,18 +24,22 @@ from concoord_ray.handle import Handle, Method
 from concoord_ray.replicated import ReplicatedClass, replicated
 from concoord_ray.rsm.context import now, random
 from concoord_ray.rsm.methods import blocking, readonly, when
-from concoord_ray.shipped import Counter, Lock, Semaphore
+from concoord_ray.shipped import Barrier, BoundedSemaphore, Condition, Counter, Event, Lock, RLock, Semaphore
 from concoord_ray.status import EnsembleStatus, MemberStatus
 
 __all__ = [
+    "Barrier",
+    "BoundedSemaphore",
     "CallCancelled",
     "CallTimeout",
     "ConcoordError",
+    "Condition",
     "ConfigurationError",
     "Counter",
     "Diverged",
     "Ensemble",
     "EnsembleStatus",
+    "Event",
     "FrameTooLarge",
     "Handle",
     "Lock",
@@ -47,6 +51,7 @@ __all__ = [
     "OutcomeUnknown",
     "ProtocolViolation",
     "QuorumLost",
+    "RLock",
     "ReplicatedClass",
     "Semaphore",
     "SessionExpired",

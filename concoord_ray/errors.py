@@ -1,9 +1,12 @@
 """Every error that concoord_ray raises by itself. The message of each says what to do next.
 
-What a replicated method raises is not in this list: it reaches the caller as the type that was raised.
+What a replicated method raises is not in this list: it reaches the caller as the type that was raised. A barrier raises
+``threading``'s own BrokenBarrierError.
 """
 
 from __future__ import annotations
+
+from threading import BrokenBarrierError as BrokenBarrierError  # noqa: PLC0414  # Given on, as its own name.
 
 
 class ConcoordError(Exception):

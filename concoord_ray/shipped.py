@@ -26,36 +26,80 @@ if TYPE_CHECKING:
         getvalue = _method(objects.Counter.getvalue)
 
     class LockHandle(Handle[objects.Lock]):
-        """A handle of a ``Lock``."""
+        """A handle of a ``Lock`` or an ``RLock``."""
 
         acquire = _method(objects.Lock.acquire)
         acquire_fenced = _method(objects.Lock.acquire_fenced)
         release = _method(objects.Lock.release)
         locked = _method(objects.Lock.locked)
+        lost = _method(objects.Lock.lost)
+        force_release = _method(objects.Lock.force_release)
+        inspect = _method(objects.Lock.inspect)
 
         def __enter__(self) -> int: ...
 
         async def __aenter__(self) -> int: ...
 
     class SemaphoreHandle(Handle[objects.Semaphore]):
-        """A handle of a ``Semaphore``."""
+        """A handle of a ``Semaphore`` or a ``BoundedSemaphore``."""
 
         acquire = _method(objects.Semaphore.acquire)
         release = _method(objects.Semaphore.release)
         describe = _method(objects.Semaphore.describe)
+        inspect = _method(objects.Semaphore.inspect)
 
         def __enter__(self) -> bool: ...
 
         async def __aenter__(self) -> bool: ...
 
+    class ConditionHandle(Handle[objects.Condition]):
+        """A handle of a ``Condition``."""
+
+        acquire = _method(objects.Condition.acquire)
+        release = _method(objects.Condition.release)
+        wait = _method(objects.Condition.wait)
+        wait_for = _method(objects.Condition.wait_for)
+        notify = _method(objects.Condition.notify)
+        notify_all = _method(objects.Condition.notify_all)
+        inspect = _method(objects.Condition.inspect)
+
+        def __enter__(self) -> bool: ...
+
+        async def __aenter__(self) -> bool: ...
+
+    class BarrierHandle(Handle[objects.Barrier]):
+        """A handle of a ``Barrier``."""
+
+        wait = _method(objects.Barrier.wait)
+        reset = _method(objects.Barrier.reset)
+        abort = _method(objects.Barrier.abort)
+        parties = _method(objects.Barrier.parties)
+        n_waiting = _method(objects.Barrier.n_waiting)
+        broken = _method(objects.Barrier.broken)
+        inspect = _method(objects.Barrier.inspect)
+
+    class EventHandle(Handle[objects.Event]):
+        """A handle of an ``Event``."""
+
+        is_set = _method(objects.Event.is_set)
+        set = _method(objects.Event.set)
+        clear = _method(objects.Event.clear)
+        wait = _method(objects.Event.wait)
+        inspect = _method(objects.Event.inspect)
+
 else:
-    CounterHandle = LockHandle = SemaphoreHandle = Handle
+    CounterHandle = LockHandle = SemaphoreHandle = ConditionHandle = BarrierHandle = EventHandle = Handle
 
 
 def _replicate(cls: Callable[P, Any], handle: type[H]) -> ReplicatedClass[P, H]:
     return cast("ReplicatedClass[P, H]", replicated(cls))
 
 
+Barrier = _replicate(objects.Barrier, BarrierHandle)
+BoundedSemaphore = _replicate(objects.BoundedSemaphore, SemaphoreHandle)
+Condition = _replicate(objects.Condition, ConditionHandle)
 Counter = _replicate(objects.Counter, CounterHandle)
+Event = _replicate(objects.Event, EventHandle)
 Lock = _replicate(objects.Lock, LockHandle)
+RLock = _replicate(objects.RLock, LockHandle)
 Semaphore = _replicate(objects.Semaphore, SemaphoreHandle)

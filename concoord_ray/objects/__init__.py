@@ -1,7 +1,10 @@
 """The objects that come with the package, as plain classes. ``concoord_ray`` has them replicated."""
 
+from concoord_ray.objects.barrier import Barrier
+from concoord_ray.objects.condition import Condition
 from concoord_ray.objects.counter import Counter
-from concoord_ray.objects.lock import Lock
-from concoord_ray.objects.semaphore import Semaphore
+from concoord_ray.objects.event import Event
+from concoord_ray.objects.lock import Lock, RLock
+from concoord_ray.objects.semaphore import BoundedSemaphore, Semaphore
 
-__all__ = ["Counter", "Lock", "Semaphore"]
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Counter", "Event", "Lock", "RLock", "Semaphore"]

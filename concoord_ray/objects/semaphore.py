@@ -1,15 +1,17 @@
-"""Semaphore: as ``threading.Semaphore``, for the processes of a cluster."""
+"""Semaphore and BoundedSemaphore: as in ``threading``, for the processes of a cluster."""
 
 from __future__ import annotations
 
 from concoord_ray.rsm.methods import blocking, readonly
+from concoord_ray.threadingobject.dboundedsemaphore import DBoundedSemaphore
 from concoord_ray.threadingobject.dsemaphore import DSemaphore
+from concoord_ray.threadingobject.inspection import Inspection
 
 
 class Semaphore:
     """A counting semaphore, granted first come first served.
 
-    A process that ends gives its permits back: at once if it exits cleanly, within ``session_ttl_s`` otherwise.
+    A process that ends gives its permits back: at once if it is seen to end, within ``session_ttl_s`` otherwise.
     """
 
     def __init__(self, value: int = 1) -> None:
@@ -31,3 +33,15 @@ class Semaphore:
     def describe(self) -> str:
         """The semaphore's repr, with its count."""
         return repr(self)
+
+    @readonly
+    def inspect(self) -> Inspection:
+        """Who holds its permits, since when, and who waits."""
+        return self._semaphore.inspect()
+
+
+class BoundedSemaphore(Semaphore):
+    """A semaphore that never has more permits than at first: a release too many raises ValueError."""
+
+    def __init__(self, value: int = 1) -> None:
+        self._semaphore = DBoundedSemaphore(value)

@@ -12,6 +12,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _READONLY = "__concoord_readonly__"
 _BLOCKING = "__concoord_blocking__"
 _GUARD = "__concoord_guard__"
+_AWAITS_LOSS = "__concoord_awaits_loss__"
+_IN_CALLER = "__concoord_in_caller__"
 
 
 def readonly(method: _F) -> _F:
@@ -31,6 +33,21 @@ def blocking(method: _F) -> _F:
     The mark lets the caller's process notice ``ray.cancel`` of such a call, and withdraw it from the queue.
     """
     setattr(method, _BLOCKING, True)
+    return method
+
+
+def awaits_loss(method: _F) -> _F:
+    """Mark a blocking method that is true when its caller has lost something.
+
+    A caller that cannot keep its lease is told so by its own side, since the ensemble cannot tell it any more.
+    """
+    setattr(method, _AWAITS_LOSS, True)
+    return blocking(method)
+
+
+def in_caller(method: _F) -> _F:
+    """Mark a method that handles run in the process that calls it, in terms of the others."""
+    setattr(method, _IN_CALLER, True)
     return method
 
 
@@ -74,6 +91,10 @@ def method_flags(cls: type) -> dict[str, int]:
             flags |= MethodFlag.GUARDED | MethodFlag.PARKS
         if getattr(attribute, _BLOCKING, False):
             flags |= MethodFlag.PARKS
+        if getattr(attribute, _AWAITS_LOSS, False):
+            flags |= MethodFlag.AWAITS_LOSS
+        if getattr(attribute, _IN_CALLER, False):
+            flags |= MethodFlag.IN_CALLER
         methods[name] = int(flags)
     return methods
 

@@ -133,6 +133,9 @@ class WaitQueue:
     def __iter__(self) -> Iterator[Waiter]:
         return iter(self._waiters.values())
 
+    def __reversed__(self) -> Iterator[Waiter]:
+        return reversed(self._waiters.values())
+
     def park(self, primitive: Primitive, *, timeout_s: float | None = None, note: Any = None) -> Any:
         """Park the current call; the method returns what this returns. ``timeout_s`` counts in ensemble time."""
         context = current()

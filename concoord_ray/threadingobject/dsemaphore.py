@@ -8,11 +8,19 @@ one process to another is not given back a second time when the first one ends.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import Any
+from typing import Any, NamedTuple
 
-from concoord_ray.rsm.context import CallContext, Scope, current
+from concoord_ray.rsm.context import CallContext, Owner, Scope, current
 from concoord_ray.rsm.waiters import Primitive, Waiter, WaitQueue
+from concoord_ray.threadingobject import inspection
 from concoord_ray.threadingobject.limits import semaphore_timeout_s
+
+
+class _Permit(NamedTuple):
+    """A permit that is out: who took it, and when."""
+
+    owner: Owner
+    since_ns: int
 
 
 class DSemaphore(Primitive):
@@ -24,7 +32,7 @@ class DSemaphore(Primitive):
         self._value = value
         self._queue = WaitQueue()
         #: To which scope each permit that is out was granted, oldest first; and the same by scope.
-        self._out: OrderedDict[int, Scope] = OrderedDict()
+        self._out: OrderedDict[int, _Permit] = OrderedDict()
         self._held: dict[Scope, deque[int]] = {}
         self._grants = 0
 
@@ -55,11 +63,13 @@ class DSemaphore(Primitive):
         for _ in range(n):
             if not self._out:
                 break  # However large ``n`` is.
-            self._discharge(mine if mine in self._held else next(iter(self._out.values())))
+            self._discharge(mine if mine in self._held else next(iter(self._out.values())).owner.scope)
         self._add(n)
 
-    def gone(self, waiter: Waiter) -> None:
-        """A waiter that left took nothing."""
+    def inspect(self) -> inspection.Inspection:
+        """Who holds its permits, the longest first, and who waits."""
+        holders = tuple(inspection.holder(permit.owner, permit.since_ns) for permit in self._out.values())
+        return inspection.Inspection(repr(self), holders, inspection.waiting(self._queue))
 
     def give_back(self, grant: Any) -> None:
         """An acquire of the scope ``grant`` was cancelled after it had been granted."""
@@ -80,7 +90,7 @@ class DSemaphore(Primitive):
         self._value -= 1
         self._grants += 1
         scope = call.owner.scope
-        self._out[self._grants] = scope
+        self._out[self._grants] = _Permit(call.owner, effects.time_ns)
         self._held.setdefault(scope, deque()).append(self._grants)
         effects.holds(scope, self)
         effects.granted(call.session, call.seq, self, scope)

@@ -28,6 +28,11 @@ def semaphore_timeout_s(blocking: bool, timeout: float | None) -> float | None:
     return None if timeout is None else _bounded(max(0.0, timeout))
 
 
+def wait_timeout_s(timeout: float | None) -> float | None:
+    """The waiting time that ``wait(timeout)`` of a condition, event or barrier allows; None is forever."""
+    return None if timeout is None else _bounded(max(0.0, timeout))
+
+
 def _bounded(timeout: float) -> float:
     if timeout > TIMEOUT_MAX_S:
         raise OverflowError("timeout value is too large")

@@ -19,7 +19,15 @@ from concoord_ray.rsm.methods import method_flags
     ("cls", "methods"),
     [
         (Counter, {"increment": MethodFlag.PLAIN, "decrement": MethodFlag.PLAIN, "getvalue": MethodFlag.READONLY}),
-        (Semaphore, {"acquire": MethodFlag.PARKS, "release": MethodFlag.PLAIN, "describe": MethodFlag.READONLY}),
+        (
+            Semaphore,
+            {
+                "acquire": MethodFlag.PARKS,
+                "release": MethodFlag.PLAIN,
+                "describe": MethodFlag.READONLY,
+                "inspect": MethodFlag.READONLY,
+            },
+        ),
         (
             Lock,
             {
@@ -27,6 +35,9 @@ from concoord_ray.rsm.methods import method_flags
                 "acquire_fenced": MethodFlag.PARKS,
                 "release": MethodFlag.PLAIN,
                 "locked": MethodFlag.READONLY,
+                "lost": MethodFlag.PARKS | MethodFlag.AWAITS_LOSS,
+                "force_release": MethodFlag.PLAIN,
+                "inspect": MethodFlag.READONLY,
             },
         ),
     ],

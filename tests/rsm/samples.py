@@ -87,7 +87,7 @@ class Blocker:
     """Every way in which a method can block, right and wrong. Two of them may share one lock."""
 
     def __init__(self, lock: Any = None, *, wait: bool = False) -> None:
-        self.lock = DLock() if lock is None else lock._lock
+        self.lock = DLock() if lock is None else lock._concoord_mutex
         self.semaphore = DSemaphore(0)
         if wait:
             self.semaphore.acquire()
