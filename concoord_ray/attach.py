@@ -20,12 +20,13 @@ from typing import Any
 import ray
 
 from concoord_ray import genesis
-from concoord_ray.actors import RayDiscovery, gateway_on
+from concoord_ray.actors import RayDiscovery, gateway_index, gateway_on
 from concoord_ray.client import Client
 from concoord_ray.directory import Directory
 from concoord_ray.errors import ConfigurationError
 from concoord_ray.genesis import Plan
 from concoord_ray.net.identity import Address
+from concoord_ray.owner import is_task_running
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.roles.boot import Boot, Discovery
 
@@ -33,7 +34,9 @@ from concoord_ray.roles.boot import Boot, Discovery
 class Attachment:
     """One ensemble, as this process reaches it."""
 
-    def __init__(self, plan: Plan, worker_id: bytes, inherited: Directory | None = None) -> None:
+    def __init__(
+        self, plan: Plan, worker_id: bytes, inherited: Directory | None = None, inherited_node_id: str = ""
+    ) -> None:
         """``inherited`` is what the parent of a forked child knew."""
         self.plan = plan
         self.worker_id = worker_id
@@ -42,11 +45,21 @@ class Attachment:
         discovery: Discovery = _OwnDiscovery(boot, worker_id) if inherited is None else _InheritedDiscovery(inherited)
         # After ray.shutdown nobody can release what this process holds: the session ends with the connection to Ray.
         description = f"pid {os.getpid()} on {socket.gethostname()}"
-        self.client = Client(boot, discovery, description, lambda: _worker_id() == worker_id)
+        node_id = _node_id() if inherited is None else inherited_node_id
+        self.node_id = node_id
+        self.client = Client(
+            boot,
+            discovery,
+            description,
+            lambda: _worker_id() == worker_id,
+            gateway=gateway_index(node_id),
+            is_task_running=is_task_running,
+        )
         self.client.start()
         #: The place of the next call in this process's line at the gateway.
         self.orders = itertools.count()
-        self._gateway: Any = None
+        # Also for those who never call ``.remote()``: the gateway notices when this process dies.
+        self._gateway: Any = gateway_on(plan, node_id) if inherited is None else None
 
     @property
     def gateway(self) -> Any:
@@ -56,8 +69,6 @@ class Attachment:
                 "This process was forked from one that uses Ray, which does not work in forked children. Call "
                 "handle.method(...) or await handle.method.aio(...) here, or start the process by 'spawn'."
             )
-        if self._gateway is None:
-            self._gateway = gateway_on(self.plan, ray.get_runtime_context().get_node_id())
         return self._gateway
 
 
@@ -92,7 +103,7 @@ class _InheritedDiscovery:
 
 _attachments: dict[str, Attachment] = {}
 #: In a forked child: what its parent was attached to, and the parent's attachments, kept from being finalized here.
-_inherited: dict[str, tuple[Plan, Directory]] = {}
+_inherited: dict[str, tuple[Plan, Directory, str]] = {}
 _parents: list[Attachment] = []
 _lock = threading.Lock()
 
@@ -109,14 +120,14 @@ def find_attachment(name: str) -> Attachment | None:
         known = _attachments.get(name)
         if known is not None and known.worker_id == worker_id and not known.client.is_closed:
             return known
-        plan, directory = _inherited.get(name, (None, None))
+        plan, directory, node_id = _inherited.get(name, (None, None, ""))
         if plan is None and not _parents:
             plan = genesis.find_plan(name)
         if plan is None:
             return None
         if known is not None:
             known.client.close()
-        made = _attachments[name] = Attachment(plan, worker_id, directory)
+        made = _attachments[name] = Attachment(plan, worker_id, directory, node_id)
         return made
 
 
@@ -127,6 +138,10 @@ def _worker_id() -> bytes:
     """
     worker = ray._private.worker.global_worker
     return bytes(worker.worker_id) if worker.connected else b""
+
+
+def _node_id() -> str:
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def attachment_to(name: str) -> Attachment:
@@ -160,7 +175,7 @@ def _forget_in_child() -> None:
     global _lock  # noqa: PLW0603  # It may have been held at the fork.
     _lock = threading.Lock()
     for name, attachment in _attachments.items():
-        _inherited[name] = (attachment.plan, attachment.client.directory)
+        _inherited[name] = (attachment.plan, attachment.client.directory, attachment.node_id)
         _parents.append(attachment)
         for descriptor in attachment.client.descriptors():
             with contextlib.suppress(OSError):

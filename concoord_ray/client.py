@@ -20,7 +20,7 @@ from concoord_ray.net.loop import new_event_loop
 from concoord_ray.roles.boot import Boot, Discovery
 from concoord_ray.roles.caller import Caller
 from concoord_ray.roles.calls import AwaitedCall, BlockingCall, PendingCall
-from concoord_ray.rsm.command import Command, Entry
+from concoord_ray.rsm.command import Command, Entry, MethodFlag
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +29,24 @@ class Client:
     """Thread-safe. ``start`` it once; after ``close`` every call fails with SessionExpired."""
 
     def __init__(
-        self, boot: Boot, discovery: Discovery, description: str, is_wanted: Callable[[], bool] = lambda: True
+        self,
+        boot: Boot,
+        discovery: Discovery,
+        description: str,
+        is_wanted: Callable[[], bool] = lambda: True,
+        *,
+        gateway: int | None = None,
+        is_task_running: Callable[[], bool] = lambda: True,
     ) -> None:
-        """It closes itself when ``is_wanted``, asked on its own thread now and then, says no."""
+        """It closes itself when ``is_wanted``, asked on its own thread now and then, says no.
+
+        ``gateway`` is the index of this node's, ``is_task_running`` whether this process runs a Ray task at the moment.
+        """
         self.boot = boot
         self._is_wanted = is_wanted
         self.is_closed = False
         self._loop = new_event_loop()
-        self._caller = Caller(boot, discovery, description)
+        self._caller = Caller(boot, discovery, description, gateway, is_task_running)
         self._inbox: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._is_awake = False
         self._thread = threading.Thread(target=self._run, name=f"concoord-{boot.name}", daemon=True)
@@ -68,9 +78,16 @@ class Client:
 
     # Calls.
 
-    def call(self, command: Command, *, readonly: bool = False, timeout_s: float | None = None) -> Any:
+    def call(
+        self,
+        command: Command,
+        *,
+        readonly: bool = False,
+        timeout_s: float | None = None,
+        flags: MethodFlag = MethodFlag.PLAIN,
+    ) -> Any:
         """Call and wait. On timeout, and when the waiting is interrupted (Ctrl-C), the call is withdrawn."""
-        call = BlockingCall(command, readonly)
+        call = BlockingCall(command, readonly, awaits_loss=bool(flags & MethodFlag.AWAITS_LOSS))
         self._begin(call)
         try:
             if call.wait(timeout_s):
@@ -83,9 +100,16 @@ class Client:
             raise
         return self._after_timeout(call, timeout_s)
 
-    async def call_async(self, command: Command, *, readonly: bool = False, timeout_s: float | None = None) -> Any:
+    async def call_async(
+        self,
+        command: Command,
+        *,
+        readonly: bool = False,
+        timeout_s: float | None = None,
+        flags: MethodFlag = MethodFlag.PLAIN,
+    ) -> Any:
         """Call and await, on any event loop. A cancelled await withdraws the call."""
-        call = AwaitedCall(command, readonly)
+        call = AwaitedCall(command, readonly, awaits_loss=bool(flags & MethodFlag.AWAITS_LOSS))
         self._begin(call)
         try:
             if await call.wait(timeout_s):
@@ -128,6 +152,10 @@ class Client:
     def time_out(self, entry: Entry, timeout_s: float) -> None:
         """Withdraw an entry that travelled another way if it is not acknowledged in time."""
         self._hand_over(self._caller.time_out_entry, (entry, timeout_s))
+
+    def used_by_task(self, task: str) -> None:
+        """A Ray task of this process may come to hold something: what it holds when it ends is released."""
+        self._caller.used_by_task(task)
 
     # Inside.
 

@@ -36,6 +36,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     session_ttl_s: float = 10.0
     #: Of how many ended sessions the ensemble remembers which of their calls were executed.
     remembered_sessions: int = 10_000
+    #: How often in a row a process must look idle before the Ray tasks that it ran count as ended.
+    idle_looks: int = 3
     #: How long a received reply may stay unacknowledged when no later call carries the acknowledgement.
     acknowledge_interval_s: float = 0.5
     #: A call that finds no leader for this long fails with QuorumLost.
@@ -50,6 +52,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     #: Calls that may be under way, parked ones included, through one gateway.
     max_calls_per_gateway: int = 1_000_000
+    #: Client processes of its node whose death a gateway notices at once.
+    max_watched_processes: int = 10_000
     #: How long a gateway holds a call back for one that was submitted before it and has not come.
     gateway_order_wait_s: float = 0.5
     #: Of how many sessions a gateway remembers where they are in line.

@@ -7,19 +7,22 @@ through whatever process it finds itself in.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Coroutine, Generator, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import ray
 
 from concoord_ray.attach import Attachment, attachment_to
+from concoord_ray.client import Client
 from concoord_ray.errors import NoSuchObject
 from concoord_ray.owner import current_owner
 from concoord_ray.refs import WATCHER
 from concoord_ray.roles.gateway import Parcel
 from concoord_ray.rsm.codec import Placeholder, Reference, encode_arguments
 from concoord_ray.rsm.command import Call, Command, MethodFlag, ObjectInfo
+from concoord_ray.rsm.context import IN_TASK
 from concoord_ray.rsm.wire import encode_message
+from concoord_ray.waiting import WaitFor
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -32,13 +35,22 @@ class Method(Generic[P, R]):
     ``P`` and ``R`` are its parameters and its result, where they are known: for the objects that come with the package.
     """
 
-    __slots__ = ("_flags", "_handle", "_name", "_timeout_s")
+    __slots__ = ("_flags", "_handle", "_name", "_owner", "_timeout_s")
 
-    def __init__(self, handle: Handle[Any], name: str, flags: MethodFlag, timeout_s: float | None = None) -> None:
+    def __init__(
+        self,
+        handle: Handle[Any],
+        name: str,
+        flags: MethodFlag,
+        timeout_s: float | None = None,
+        owner: str | None = None,
+    ) -> None:
         self._handle = handle
         self._name = name
         self._flags = flags
         self._timeout_s = timeout_s
+        #: In whose name it is called; None is whoever calls.
+        self._owner = owner
 
     def __repr__(self) -> str:
         return f"<method {self._name} of {self._handle!r}>"
@@ -49,21 +61,35 @@ class Method(Generic[P, R]):
         On the direct paths CallTimeout is raised. ``.remote()`` is bounded by ``ray.get(ref, timeout=...)`` and
         ``ray.cancel(ref)`` as every Ray call, and by this one in the same way: its ref raises CallTimeout.
         """
-        return Method(self._handle, self._name, self._flags, timeout)
+        return Method(self._handle, self._name, self._flags, timeout, self._owner)
+
+    def of_caller(self) -> Method[P, R]:
+        """This method, in the name of whoever asks for it now, whichever thread or task calls it then."""
+        return Method(self._handle, self._name, self._flags, self._timeout_s, current_owner())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call and wait for the result."""
-        command = self._command(*resolved(args, kwargs))
+        args, kwargs = resolved(args, kwargs)  # type: ignore[assignment]
         client = self._handle.concoord_attachment().client
-        result: R = client.call(command, readonly=self._is_readonly, timeout_s=self._timeout_s)
+        command = self._command(client, args, kwargs)
+        result: R = client.call(command, readonly=self._is_readonly, timeout_s=self._timeout_s, flags=self._flags)
         return result
 
-    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call and await the result, on any event loop."""
-        given = await resolved_async(args, kwargs)
+    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call and await the result, on any event loop.
+
+        The caller is the task that makes the call, also if another awaits it, as ``asyncio.wait_for`` does.
+        """
+        mine = self if self._owner is not None else self.of_caller()
+        return mine._aio(args, kwargs)
+
+    async def _aio(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        args, kwargs = await resolved_async(args, kwargs)
         client = self._handle.concoord_attachment().client
-        command = self._command(*given)
-        result: R = await client.call_async(command, readonly=self._is_readonly, timeout_s=self._timeout_s)
+        command = self._command(client, args, kwargs)
+        result: R = await client.call_async(
+            command, readonly=self._is_readonly, timeout_s=self._timeout_s, flags=self._flags
+        )
         return result
 
     def remote(self, *args: Any, **kwargs: Any) -> ray.ObjectRef[R]:
@@ -71,11 +97,11 @@ class Method(Generic[P, R]):
         values = list(dict.fromkeys(_refs(args, kwargs)))
         if values:
             args, kwargs = _filled({ref: Placeholder(place) for place, ref in enumerate(values)}, args, kwargs)
-        command = self._command(args, kwargs)
         attachment = self._handle.concoord_attachment()
+        command = self._command(attachment.client, args, kwargs)
         entry = attachment.client.number(command, self._is_readonly)
         order = None if values else next(attachment.orders)
-        parcel = encode_message(Parcel(entry, self._is_readonly, order))
+        parcel = encode_message(Parcel(entry, self._is_readonly, order, bool(self._flags & MethodFlag.AWAITS_LOSS)))
         ref: ray.ObjectRef[R] = attachment.gateway.call.remote(parcel, *values)
         if not self._is_readonly:
             may_park = bool(self._flags & MethodFlag.PARKS)
@@ -86,9 +112,12 @@ class Method(Generic[P, R]):
     def _is_readonly(self) -> bool:
         return bool(self._flags & MethodFlag.READONLY)
 
-    def _command(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Command:
+    def _command(self, client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Command:
         object_id = self._handle.concoord_reference()[1]
-        return Call(object_id, self._name, current_owner(), encode_arguments(args, kwargs))
+        owner = self._owner if self._owner is not None else current_owner()
+        if self._flags & MethodFlag.PARKS and IN_TASK in owner:
+            client.used_by_task(owner.partition(IN_TASK)[2])
+        return Call(object_id, self._name, owner, encode_arguments(args, kwargs))
 
 
 class Handle(Reference, Generic[T]):
@@ -98,6 +127,8 @@ class Handle(Reference, Generic[T]):
         self._ensemble_name = ensemble_name
         self._ensemble = ensemble
         self._info = info
+        #: Of the ``with`` blocks that are open, by owner.
+        self._tokens: dict[str, list[Any]] = {}
 
     @property
     def name(self) -> str | None:
@@ -123,27 +154,30 @@ class Handle(Reference, Generic[T]):
         if flags is None:
             kind = "handle" if info is None else info.class_name
             raise AttributeError(f"{kind!r} object has no public method {name!r}")
-        method: Method[..., Any] = Method(self, name, MethodFlag(flags))
-        self.__dict__[name] = method
-        return method
+        if flags & MethodFlag.IN_CALLER:  # There is one such method.
+            made: Any = WaitFor(self.wait.of_caller)
+        else:
+            made = Method(self, name, MethodFlag(flags))
+        self.__dict__[name] = made
+        return cast("Method[..., Any]", made)
 
     # What has acquire and release is a context manager, as in ``threading``.
 
     def __enter__(self) -> Any:
         """Acquire; for locks the result is the grant's fencing token."""
-        return self._acquiring()()
+        return self._entered(self._acquiring()())
 
     def __exit__(self, *_: object) -> None:
-        """Release."""
-        self.release()
+        """Release the grant that ``with`` began with, and no other: RuntimeError if it was taken away meanwhile."""
+        self.release(**self._left())
 
     async def __aenter__(self) -> Any:
         """Acquire; for locks the result is the grant's fencing token."""
-        return await self._acquiring().aio()
+        return self._entered(await self._acquiring().aio())
 
     async def __aexit__(self, *_: object) -> None:
-        """Release."""
-        await self.release.aio()
+        """As ``__exit__``."""
+        await self.release.aio(**self._left())
 
     def __await__(self) -> Generator[Any, None, Any]:
         raise TypeError(f"{self!r} is a handle; await one of its calls: await handle.method.aio(...)")
@@ -152,7 +186,28 @@ class Handle(Reference, Generic[T]):
         methods = self._info.methods
         if "release" not in methods or "acquire" not in methods:
             raise TypeError(f"{self!r} has no acquire and release, so it is no context manager")
-        return Method(self, "acquire_fenced" if "acquire_fenced" in methods else "acquire", MethodFlag.PARKS)
+        return Method(self, "acquire_fenced" if self._is_fenced else "acquire", MethodFlag.PARKS)
+
+    @property
+    def _is_fenced(self) -> bool:
+        return "acquire_fenced" in self._info.methods
+
+    def _entered(self, result: Any) -> Any:
+        """Remember the token that this thread or task entered with."""
+        if self._is_fenced:
+            self._tokens.setdefault(current_owner(), []).append(result)
+        return result
+
+    def _left(self) -> dict[str, Any]:
+        """What to release with: a token, if this is a lock."""
+        if not self._is_fenced:
+            return {}
+        owner = current_owner()
+        tokens = self._tokens[owner]
+        token = tokens.pop()
+        if not tokens:
+            del self._tokens[owner]
+        return {"token": token}
 
     # For the package's own use.
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import threading
 from weakref import WeakKeyDictionary
 
 import ray
+
+from concoord_ray.rsm.context import IN_TASK
 
 _serials = itertools.count(1)
 _thread = threading.local()
@@ -35,4 +38,14 @@ def current_owner() -> str:
     if ray._private.worker.global_worker.mode != ray.WORKER_MODE:
         return name
     context = ray.get_runtime_context()
-    return name if context.get_actor_id() is not None else f"{name}@{context.get_task_id()}"
+    return name if context.get_actor_id() is not None else f"{name}{IN_TASK}{context.get_task_id()}"
+
+
+def is_task_running() -> bool:
+    """Whether this process runs a Ray task at the moment; any thread may ask. Always true in a driver.
+
+    A worker's main thread is in Ray's own loop, with no Python above it, unless it runs a task. No call into Ray tells
+    as much to another thread.
+    """
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    return frame is None or frame.f_code.co_name != "main_loop" or not frame.f_code.co_filename.endswith("worker.py")

@@ -25,6 +25,7 @@ from concoord_ray.rsm.command import (
     Command,
     Entry,
     KeepAlive,
+    Kept,
     Leading,
     NotLeader,
     OpenSession,
@@ -82,6 +83,10 @@ class Courier:
     def unanswered(self) -> int:
         """How many messages are not answered."""
         return len(self._pending)
+
+    def leaderless_s(self, now_s: float) -> float:
+        """For how many seconds no replica has said that it leads; 0 if one does."""
+        return 0.0 if self.leader is not None else now_s - self._leaderless_since_s
 
     def submit(self, message: Request | Read, now_s: float) -> None:
         """Send a message until it is answered."""
@@ -186,10 +191,19 @@ class Session:
         self._unacknowledged = Intervals()
         self._acknowledge_at_s: float | None = None
         self._keep_alive_at_s = now_s
+        self._keep_alive_interval_s = config.session_ttl_s / 10
+        #: The lease was renewed after this moment.
+        self._kept_at_s = now_s
 
     def open(self, now_s: float) -> None:
-        """Ask for the session; its number comes with the reply to (0, nonce), for ``opened``."""
-        opening = OpenSession(int(self._config.session_ttl_s * 1e9), self._description)
+        """Ask for the session; its number comes with the reply to (0, nonce), for ``opened``.
+
+        The lease is longer than the TTL by the interval of keepalives: who is silent for no longer than the TTL, if
+        only because it holds up its own interpreter, keeps what it has, whenever in that interval it fell silent.
+        """
+        lease_s = self._config.session_ttl_s + self._keep_alive_interval_s
+        opening = OpenSession(int(lease_s * 1e9), self._description)
+        self._kept_at_s = now_s
         self._courier.submit(Request(Entry(0, self._nonce, (), encode_message(opening))), now_s)
 
     def opened(self, session_id: int) -> None:
@@ -224,6 +238,15 @@ class Session:
         if self._acknowledge_at_s is None:
             self._acknowledge_at_s = now_s + self._config.acknowledge_interval_s
 
+    def kept(self, message: Kept) -> None:
+        """The leader has renewed the lease."""
+        if message.session == self.id:
+            self._kept_at_s = max(self._kept_at_s, message.sent_ns / 1e9)
+
+    def may_be_lost(self, now_s: float) -> bool:
+        """Whether the lease may be over, as far as this process knows: it was last renewed a TTL ago."""
+        return self.id is not None and now_s - self._kept_at_s > self._config.session_ttl_s
+
     def close(self, now_s: float) -> None:
         """End the session: what it holds is released at once."""
         self.has_ended = True
@@ -234,7 +257,7 @@ class Session:
         if self.id is None or self.has_ended or self._courier.leader is None:
             return
         if now_s >= self._keep_alive_at_s:
-            self._keep_alive_at_s = now_s + self._config.session_ttl_s / 5
+            self._keep_alive_at_s = now_s + self._keep_alive_interval_s
             self._courier.outbox.append(ToReplica(self._courier.leader, KeepAlive(self.id, int(now_s * 1e9))))
         if self._acknowledge_at_s is not None and now_s >= self._acknowledge_at_s:
             self._courier.submit(Request(self.entry(Acknowledge())), now_s)

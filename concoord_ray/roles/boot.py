@@ -11,6 +11,7 @@ from concoord_ray.directory import Directory, Report
 from concoord_ray.net.identity import Address
 from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, NewerView, P1a, P1b, P2a, P2b, Ping, Pong
 from concoord_ray.paxos.view import Role, View
+from concoord_ray.roles.watch import LeaseOver, Watch
 from concoord_ray.rsm.command import Busy, KeepAlive, Kept, Leading, NotLeader, Read, Reply, Request
 
 
@@ -47,7 +48,7 @@ class Discovery(Protocol):
 WireMessage = Union[
     P1a, P1b, P2a, P2b, Ping, Pong, Decisions, Heartbeat, CatchUp, NewerView,
     Request, Read, KeepAlive, Kept, Reply, NotLeader, Leading, Busy,
-    Report, Directory,
+    Report, Directory, Watch, LeaseOver,
 ]  # fmt: skip
 
 encode = msgspec.msgpack.Encoder().encode

@@ -7,18 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import threading
 import time
 from collections.abc import Callable
 
 from concoord_ray.answers import is_refused_as, unpack
+from concoord_ray.directory import Directory
 from concoord_ray.errors import CallCancelled, CallTimeout, ConcoordError, OutcomeUnknown, SessionExpired
-from concoord_ray.paxos.view import Role
+from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Boot, Discovery
 from concoord_ray.roles.calls import PendingCall
 from concoord_ray.roles.follower import Follower
-from concoord_ray.rsm.command import Cancel, CloseSession, Command, Entry, Read, Request
+from concoord_ray.roles.watch import LeaseOver, Watch, start_time
+from concoord_ray.rsm.command import (
+    Cancel,
+    CloseSession,
+    Command,
+    EndTask,
+    Entry,
+    Kept,
+    Outcome,
+    Read,
+    Reply,
+    Request,
+)
+from concoord_ray.rsm.wire import encode_plain
 from concoord_ray.session import Ending, Failed, Session
 
 logger = logging.getLogger(__name__)
@@ -32,7 +47,15 @@ _EXPIRED = (
 class Caller(Follower):
     """The session of this process in one ensemble, and its calls that have not ended."""
 
-    def __init__(self, boot: Boot, discovery: Discovery, description: str) -> None:
+    def __init__(
+        self,
+        boot: Boot,
+        discovery: Discovery,
+        description: str,
+        gateway: int | None = None,
+        is_task_running: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """``gateway`` is the index of this node's; ``is_task_running`` whether the process runs a Ray task now."""
         if boot.role is not Role.CLIENT:
             raise ValueError(f"a caller is a client, not a {boot.role}")
         super().__init__(boot, None, discovery)
@@ -50,6 +73,14 @@ class Caller(Follower):
         #: The session has ended without us, and no call has been told. The next one is, and does not run: it may rely
         #: on what the session held.
         self._is_untold = False
+        self._gateway = gateway
+        #: The link to this node's gateway, while there is one.
+        self._watcher: Member | None = None
+        self._is_task_running = is_task_running
+        #: Ray tasks that may hold something, and have not ended as far as we know. The last is the one that runs.
+        self._tasks: dict[str, None] = {}
+        self._idle_looks = 0
+        self._has_told_loss = False
 
     # Steps, handed over from other threads.
 
@@ -172,6 +203,12 @@ class Caller(Follower):
             session = self._session
             return None if session is None or session.id is None else session.entry(command, readonly=readonly)
 
+    def used_by_task(self, task: str) -> None:
+        """A Ray task of this process may come to hold something."""
+        if task not in self._tasks:
+            with self._lock:
+                self._tasks[task] = None
+
     def check_told(self) -> None:
         """Raise SessionExpired, once, if the last session ended without us and nobody was told."""
         if self.take_untold():
@@ -208,7 +245,79 @@ class Caller(Follower):
         if self._session is not None:
             with self._lock:
                 self._session.tick(now_s)
+            self._look_at_lease(self._session, now_s)
+        if self._tasks:
+            self._look_at_tasks()
         super().tick(now_s)
+
+    def connected(self, member: Member) -> None:
+        """See ``NodeOwner``."""
+        super().connected(member)
+        if member.role is Role.GATEWAY:
+            self._watcher = member
+            self._tell_watcher()
+
+    def disconnected(self, member: Member) -> None:
+        """See ``NodeOwner``."""
+        super().disconnected(member)
+        if member == self._watcher:
+            self._watcher = None
+
+    def directory_changed(self, directory: Directory) -> None:
+        """See ``NodeOwner``."""
+        super().directory_changed(directory)
+        found = None if self._gateway is None else self.node.directory.find(Role.GATEWAY, self._gateway)
+        if found is not None:
+            self.node.aim(Role.GATEWAY, {found.member.index: found.member})
+
+    def kept(self, message: Kept) -> None:
+        """See ``Follower``."""
+        if self._session is not None:
+            self._session.kept(message)
+
+    # What others are told of this process.
+
+    def _tell_watcher(self) -> None:
+        """Tell this node's gateway which session to end if this process dies."""
+        started = start_time(os.getpid())
+        if self._watcher is not None and started is not None and self._session is not None and self._session.id:
+            self.node.send(self._watcher, Watch(self._session.id, os.getpid(), started))
+
+    def _look_at_lease(self, session: Session, now_s: float) -> None:
+        """When the lease cannot be kept, the ensemble cannot tell any more who has lost what: we do."""
+        if not session.may_be_lost(now_s):
+            self._has_told_loss = False
+            return
+        for key, call in list(self._calls.items()):
+            if call.awaits_loss:
+                self.courier.forget(*key)
+                self.ended(Reply(*key, Outcome.PLAIN, encode_plain(True)))
+        if not self._has_told_loss and session.id is not None and self._watcher is not None:
+            self._has_told_loss = True
+            self.node.send(self._watcher, LeaseOver(session.id))
+
+    def _look_at_tasks(self) -> None:
+        """End the Ray tasks that have ended: all but the last once there is another, that one when nothing runs."""
+        self._idle_looks = 0 if self._is_task_running() else self._idle_looks + 1
+        with self._lock:
+            ended = list(self._tasks)
+            if self._idle_looks < self.node.boot.config.idle_looks:
+                ended.pop()
+            for task in ended:
+                del self._tasks[task]
+        for task in ended:
+            self._end_task(task)
+
+    def _end_task(self, task: str) -> None:
+        """Release what a Ray task held. Until the ensemble has said so, or has ended the whole session."""
+        session = self._session
+
+        def ended(ending: Ending) -> None:
+            if isinstance(ending, Failed) and self._session is session:
+                self._end_task(task)
+
+        if session is not None and session.id is not None:
+            self.begin(_Withdrawal(EndTask(task), ended))
 
     def broken(self, error: Exception) -> None:
         """See ``NodeOwner``. In the user's process: whoever waits is told, and later calls are too."""
@@ -226,6 +335,7 @@ class Caller(Follower):
         with self._lock:
             session.opened(unpack(ending))
         self.is_open.set()
+        self._tell_watcher()
         for call in waiting:
             self.begin(call)
 

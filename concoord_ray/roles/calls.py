@@ -17,11 +17,13 @@ from concoord_ray.session import Ending
 class PendingCall:
     """A call from the time it is made until it has ended. ``end`` is called once, on the client's loop."""
 
-    __slots__ = ("command", "ending", "entry", "readonly")
+    __slots__ = ("awaits_loss", "command", "ending", "entry", "readonly")
 
-    def __init__(self, command: Command, readonly: bool) -> None:
+    def __init__(self, command: Command, readonly: bool, *, awaits_loss: bool = False) -> None:
         self.command = command
         self.readonly = readonly
+        #: It waits for the loss of a grant, which its caller's own side knows if the lease cannot be kept.
+        self.awaits_loss = awaits_loss
         #: Set once it is numbered.
         self.entry: Entry | None = None
         self.ending: Ending | None = None
@@ -42,8 +44,8 @@ class BlockingCall(PendingCall):
 
     __slots__ = ("_pending",)
 
-    def __init__(self, command: Command, readonly: bool) -> None:
-        super().__init__(command, readonly)
+    def __init__(self, command: Command, readonly: bool, *, awaits_loss: bool = False) -> None:
+        super().__init__(command, readonly, awaits_loss=awaits_loss)
         # A bare lock is the cheapest thing that a thread can wait for, and its wait can be interrupted.
         self._pending = threading.Lock()
         self._pending.acquire()
@@ -63,8 +65,8 @@ class AwaitedCall(PendingCall):
 
     __slots__ = ("_future", "_waker")
 
-    def __init__(self, command: Command, readonly: bool) -> None:
-        super().__init__(command, readonly)
+    def __init__(self, command: Command, readonly: bool, *, awaits_loss: bool = False) -> None:
+        super().__init__(command, readonly, awaits_loss=awaits_loss)
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] = loop.create_future()
         self._waker = _waker_of(loop)

@@ -8,7 +8,7 @@ from concoord_ray.directory import Directory, MemberReport
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.node import Node
-from concoord_ray.rsm.command import Busy, Leading, NotLeader, Reply
+from concoord_ray.rsm.command import Busy, Kept, Leading, NotLeader, Reply
 from concoord_ray.session import Courier, Ending
 
 
@@ -32,6 +32,9 @@ class Follower:
         """A call ended."""
         raise TypeError(f"{type(self).__name__} does not say what to do with {ending!r}")
 
+    def kept(self, message: Kept) -> None:
+        """A leader has renewed a lease."""
+
     def perform(self) -> None:
         """Send what the courier wants sent; tell what ended."""
         courier = self.courier
@@ -53,7 +56,9 @@ class Follower:
             return
         now_s = time.monotonic()
         for message in messages:
-            if isinstance(message, (Reply, Leading, NotLeader, Busy)):
+            if isinstance(message, Kept):
+                self.kept(message)
+            elif isinstance(message, (Reply, Leading, NotLeader, Busy)):
                 self.courier.receive(source.index, message, now_s)
         self.perform()
 

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from typing import Any
 
 import msgspec
 
 from concoord_ray.answers import Encoded, EncodedError
-from concoord_ray.roles.boot import Boot, Discovery, Whereabouts
+from concoord_ray.paxos.view import Member, Role
+from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.follower import Follower
 from concoord_ray.roles.node import exit_broken
 from concoord_ray.roles.sequence import Sequencer
+from concoord_ray.roles.watch import LeaseOver, Watch, Watches
 from concoord_ray.rsm.codec import encode
-from concoord_ray.rsm.command import Call, Entry, Outcome, Read, Request
-from concoord_ray.rsm.wire import decode_command, decode_plain, encode_message
+from concoord_ray.rsm.command import NO_SLOT_AFTER, Call, Entry, ExpireSession, Outcome, Read, Reply, Request
+from concoord_ray.rsm.wire import decode_command, decode_plain, encode_message, encode_plain
 from concoord_ray.session import Ending, Failed
 
 logger = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True):
     entry: Entry
     readonly: bool
     order: int | None
+    awaits_loss: bool = False
 
 
 class GatewayRole(Follower):
@@ -47,6 +51,9 @@ class GatewayRole(Follower):
     def __init__(self, boot: Boot, place: Whereabouts, discovery: Discovery) -> None:
         super().__init__(boot, place, discovery)
         self._calls: dict[tuple[int, int], list[asyncio.Future[Ending]]] = {}
+        #: Of these calls, those that wait for the loss of a grant.
+        self._awaiting_loss: set[tuple[int, int]] = set()
+        self._watches = Watches(boot.config.max_watched_processes, self._client_died)
         self._sequencer: Sequencer[Request | Read] = Sequencer(
             self._submit, boot.config.gateway_order_wait_s, boot.config.gateway_sequences
         )
@@ -64,6 +71,8 @@ class GatewayRole(Follower):
         key = (entry.session, entry.seq)
         waiting = self._calls.setdefault(key, [])
         waiting.append(future)
+        if parcel.awaits_loss:
+            self._awaiting_loss.add(key)
         message = Read(entry) if readonly else Request(entry)
         if order is None:
             self._submit(message)
@@ -77,6 +86,7 @@ class GatewayRole(Follower):
             waiting.remove(future)
             if not waiting:
                 self._calls.pop(key, None)
+                self._awaiting_loss.discard(key)
                 self.courier.forget(*key)
             raise
         if isinstance(ending, Failed):
@@ -89,9 +99,43 @@ class GatewayRole(Follower):
 
     def ended(self, ending: Ending) -> None:
         """See ``Follower``."""
+        self._awaiting_loss.discard((ending.session, ending.seq))
         for future in self._calls.pop((ending.session, ending.seq), ()):
             if not future.done():
                 future.set_result(ending)
+
+    async def stop(self) -> None:
+        """Leave."""
+        self._watches.close()
+        await super().stop()
+
+    def receive(self, source: Member, messages: list[WireMessage]) -> None:
+        """See ``NodeOwner``."""
+        if source.role is not Role.CLIENT:
+            super().receive(source, messages)
+            return
+        for message in messages:
+            if isinstance(message, Watch):
+                self._watches.watch(message)
+            elif isinstance(message, LeaseOver):
+                self._tell_loss(message.session)
+        self.perform()
+
+    def tick(self, now_s: float) -> None:
+        """See ``NodeOwner``."""
+        if self._awaiting_loss and self.courier.leaderless_s(now_s) > self.node.boot.config.session_ttl_s:
+            self._tell_loss(None)  # Whatever has become of the leases, no news of it can reach us.
+        super().tick(now_s)
+
+    def _tell_loss(self, session: int | None) -> None:
+        """Answer the calls of a session, or of all, that wait for the loss of a grant."""
+        for key in [key for key in self._awaiting_loss if session in (None, key[0])]:
+            self.courier.forget(*key)
+            self.ended(Reply(*key, Outcome.PLAIN, encode_plain(True)))
+
+    def _client_died(self, session: int) -> None:
+        expire = Entry(0, secrets.randbits(62) + 1, (), encode_message(ExpireSession(session, NO_SLOT_AFTER)))
+        self._submit(Request(expire))
 
     def broken(self, error: Exception) -> None:
         """See ``NodeOwner``. Ray runs the unfinished calls again on the next life."""

@@ -21,6 +21,9 @@ from concoord_ray.rsm.sessions import Answer, EndedSessions, Grant, Session
 from concoord_ray.rsm.timers import Timers
 from concoord_ray.rsm.waiters import PARKED, Primitive, Waiter
 
+#: How many ended Ray tasks of a session are remembered.
+_ENDED_TASKS = 1000
+
 _CANCELLED = CallCancelled("The call was cancelled: it did not run, or what it was granted was given back.")
 _TASK_ENDED = CallCancelled("The Ray task that made this call has ended; the call was withdrawn.")
 _TIMED_OUT = CallTimeout("The call's own timeout was over; it was withdrawn, and had no effect.")
@@ -132,6 +135,9 @@ class Calls:
 
     def _end_task(self, session: Session, task: str) -> None:
         """As ``_end``, for one Ray task of a process that lives on."""
+        session.ended_tasks[task] = None
+        if len(session.ended_tasks) > _ENDED_TASKS:
+            del session.ended_tasks[next(iter(session.ended_tasks))]
         scope = Scope(session.id, task)
         self._tell_losing(session, [scope])
         for waiter in [w for w in session.parked.values() if w.owner.scope == scope]:

@@ -72,6 +72,10 @@ class CloseSession(_Command, frozen=True, array_like=True, tag=2):
     """End the entry's own session: a clean exit."""
 
 
+#: ``ExpireSession.seen_slot`` of those who saw the process die.
+NO_SLOT_AFTER = 2**62
+
+
 class ExpireSession(_Command, frozen=True, array_like=True, tag=3):
     """The leader saw nothing of ``session`` for its lease. Void if the session logged anything after ``seen_slot``.
 

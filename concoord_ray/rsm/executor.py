@@ -38,7 +38,7 @@ from concoord_ray.rsm.command import (
     OpenSession,
     Reply,
 )
-from concoord_ray.rsm.context import CallContext
+from concoord_ray.rsm.context import CallContext, Owner
 from concoord_ray.rsm.objects import Kind, ObjectTable, raised, refuse, value
 from concoord_ray.rsm.reads import ReadOnlyEffects
 from concoord_ray.rsm.sessions import Answer, Session
@@ -111,6 +111,10 @@ class Executor(Calls):
             answer = self._execute(session, entry, command)
             if answer is not None:
                 self._reply(entry, session, answer)
+            if session.ended_tasks and isinstance(command, Call):
+                task = Owner(session.id, command.owner).scope.task
+                if task in session.ended_tasks:
+                    self._end_task(session, task)
             self._run_ready(command.object_id if isinstance(command, Call) else None)
 
     def _run_ready(self, object_id: int | None) -> None:

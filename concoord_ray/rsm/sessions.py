@@ -105,6 +105,7 @@ class Session:
         "acknowledged",
         "answers",
         "description",
+        "ended_tasks",
         "holdings",
         "id",
         "last_slot",
@@ -123,6 +124,8 @@ class Session:
         self.answers: dict[int, Answer] = {}
         self.acknowledged = Intervals()
         self.parked: dict[int, Waiter] = {}
+        #: Ray tasks that have ended, the latest of them: a call of theirs that comes late holds nothing.
+        self.ended_tasks: dict[str, None] = {}
         #: What each scope of this session holds, in the order in which it took them.
         self.holdings: dict[Scope, dict[Primitive, None]] = {}
 
