@@ -42,6 +42,8 @@ class Inspection:
     primitive: str
     holders: tuple[Holder, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    #: Those who await the loss of the present grant.
+    awaiting_loss: tuple[Waiting, ...] = ()
 
 
 def holder(owner: Owner, since_ns: int, token: int | None = None, depth: int = 1) -> Holder:

@@ -93,7 +93,8 @@ class Mutex(Primitive):
         """Who holds it, and who waits."""
         held = self._holder
         holders = () if held is None else (inspection.holder(held, self._since_ns, self._token, self._depth),)
-        return inspection.Inspection(repr(self), holders, inspection.waiting(self._queue))
+        waiting, watching = inspection.waiting(self._queue), inspection.waiting(self._watchers)
+        return inspection.Inspection(repr(self), holders, waiting, watching)
 
     # For conditions.
 
