@@ -10,7 +10,8 @@ from tests.sim.cluster import Cluster
 from tests.sim.follower import FollowerShell, GatewayShell
 from tests.sim.host import Host
 from tests.sim.replica import ServingReplica
-from tests.sim.scenario import Scenario
+from tests.sim.scenario import Kind, Scenario
+from tests.sim.threading_workload import ThreadingScripts
 from tests.sim.workload import Record, Scripts, Thread
 
 
@@ -117,7 +118,8 @@ class FullStack(Cluster[ServingReplica]):
         self._client_lives += 1
         life = f"{host_name}.{self._client_lives}"
         rng = self.scheduler.stream(f"workload/{life}")
-        scripts = Scripts(life, client, self, self.record, rng, self.scenario.think_max_s)
+        kind = ThreadingScripts if self.scenario.kind is Kind.THREADING else Scripts
+        scripts = kind(life, client, self, self.record, rng, self.scenario.think_max_s)
         self.threads[host_name] = []
         for number in range(count):
             name = f"{life}.{number}"

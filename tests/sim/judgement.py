@@ -8,12 +8,14 @@ from collections import Counter as Tally
 from collections.abc import Mapping
 from itertools import pairwise
 
+from concoord_ray.threadingobject.inspection import Inspection
 from tests.sim import models
 from tests.sim.history import Operation
 from tests.sim.invariants import Broken
 from tests.sim.linearizability import check
 from tests.sim.models import Model
 from tests.sim.search import Undecided
+from tests.sim.threading_workload import CAPACITY
 from tests.sim.workload import PERMITS, Record
 
 _MODELS: dict[str, Model] = {
@@ -21,6 +23,10 @@ _MODELS: dict[str, Model] = {
     "register": models.Register(),
     "lock": models.Mutex(tokens=True),
     "semaphore": models.Semaphore(permits=PERMITS),
+    "rlock": models.Mutex(tokens=True),
+    "bounded": models.Semaphore(permits=PERMITS, bounded=True),
+    "event": models.Event(),
+    "buffer": models.Buffer(CAPACITY),
 }
 
 
@@ -51,10 +57,13 @@ class Linearizable:
 class MutualExclusion:
     """Nobody is granted the lock while another holds it; tokens grow in the order of the grants."""
 
+    def __init__(self, lock: str = "lock") -> None:
+        self._lock = lock
+
     def check(self, record: Record, ended_sessions_ns: Mapping[int, int]) -> None:
         grants = [
             each for each in record.acquisitions.values()
-            if each.object == "lock" and each.grant is not None and each.granted_ns is not None
+            if each.object == self._lock and each.grant is not None and each.granted_ns is not None
         ]  # fmt: skip
         grants.sort(key=lambda each: each.grant or 0)
         for earlier, later in pairwise(grants):
@@ -75,10 +84,25 @@ class NothingIsLeftHeld:
 
     def check(self, operations: list[Operation]) -> None:
         for operation in operations:
-            if operation.object == "lock state" and operation.result is not False:
+            if operation.object == "lock state" and operation.op == "locked" and operation.result is not False:
                 raise Broken(self, f"the lock is still held: {operation}")
             if operation.object == "semaphore state" and operation.result != f"<DSemaphore count={PERMITS}>":
                 raise Broken(self, f"permits are missing or too many: {operation}")
+            if operation.op == "inspect" and isinstance(operation.result, Inspection):
+                seen = operation.result
+                if seen.holders or seen.waiting or seen.awaiting_loss:
+                    raise Broken(self, f"something is held, or somebody waits: {operation}")
+
+
+class RoundsAreComplete:
+    """Of two parties that pass a barrier one is told 0 and the other 1, unless an answer was lost."""
+
+    def check(self, operations: list[Operation]) -> None:
+        waits = [each for each in operations if each.object == "barrier" and each.op == "wait"]
+        told = Tally(each.result for each in waits if each.result in (0, 1))
+        unanswered = sum(each.is_open for each in waits)
+        if abs(told[0] - told[1]) > unanswered:
+            raise Broken(self, f"{told[0]} were told 0 and {told[1]} were told 1; {unanswered} answers are missing")
 
 
 class CalmSeasAreSmooth:

@@ -253,3 +253,51 @@ class Name:
             return (result, result) if isinstance(result, int) and result > highest else None
         expected = Raised("NoSuchObject") if current is None else current
         return (current, highest) if result == expected else None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """``set()``, ``clear()``, ``wait()`` -> whether it is set (False when its time was over)."""
+
+    by_process: bool = False
+
+    def initial(self) -> State:
+        return False
+
+    def step(self, state: bool, operation: Operation) -> State | None:
+        if operation.op in ("set", "clear"):
+            return operation.op == "set" if _fits(operation, None) else None
+        if operation.op == "wait":
+            return state if _fits(operation, state) else None
+        raise UnknownOperation(f"{operation.op!r} on an event")
+
+    def only_reads(self, operation: Operation) -> bool:
+        return operation.op == "wait"
+
+    def hopeless(self, operations: Sequence[Operation]) -> Hopeless:
+        return never_hopeless
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """``put(item)`` -> None, never above its capacity; ``take()`` -> the item that was put first."""
+
+    capacity: int
+    by_process: bool = False
+
+    def initial(self) -> State:
+        return ()
+
+    def step(self, state: tuple[Hashable, ...], operation: Operation) -> State | None:
+        if operation.op == "put":
+            fits = len(state) < self.capacity and _fits(operation, None)
+            return (*state, operation.args[0]) if fits else None
+        if operation.op == "take":
+            return state[1:] if state and _fits(operation, state[0]) else None
+        raise UnknownOperation(f"{operation.op!r} on a buffer")
+
+    def only_reads(self, operation: Operation) -> bool:
+        return False
+
+    def hopeless(self, operations: Sequence[Operation]) -> Hopeless:
+        return never_hopeless

@@ -49,7 +49,8 @@ class Mutant:
     first_seed: int = 0
 
 
-def _replacing(cls: type, name: str, mistaken: Any) -> Patch:
+def replacing(cls: type, name: str, mistaken: Any) -> Patch:
+    """Patch one attribute of a class."""
     return lambda: patch.object(cls, name, mistaken)
 
 
@@ -156,7 +157,7 @@ PAXOS = (
     Mutant(
         "phase 1 adopts the first value shown, whatever its ballot",
         Kind.PROTOCOL,
-        _replacing(Leader, "_gather", staticmethod(_takes_first)),
+        replacing(Leader, "_gather", staticmethod(_takes_first)),
         frozenset({"ChosenByMajority"}),
         600,
     ),
@@ -170,7 +171,7 @@ PAXOS = (
     Mutant(
         "a repeated acceptance counts twice",
         Kind.PROTOCOL,
-        _replacing(Leader, "receive_p2b", _counts_messages),
+        replacing(Leader, "receive_p2b", _counts_messages),
         frozenset({"ChosenByMajority"}),
         20,
     ),
@@ -213,7 +214,7 @@ PAXOS = (
     Mutant(
         "an acceptor accepts below its promise",
         Kind.PROTOCOL,
-        _replacing(Acceptor, "_receive_p2a", _accepts_anything),
+        replacing(Acceptor, "_receive_p2a", _accepts_anything),
         frozenset({"PromisesNeverFall"}),
         50,
     ),
@@ -227,14 +228,14 @@ PAXOS = (
     Mutant(
         "an acceptor without memory keeps its incarnation",
         Kind.PROTOCOL,
-        _replacing(Cluster, "without_memory", lambda self, former: former),
+        replacing(Cluster, "without_memory", lambda self, former: former),
         frozenset({"PromisesNeverFall", "ChosenByMajority"}),
         50,
     ),
     Mutant(
         "a learner skips gaps",
         Kind.PROTOCOL,
-        _replacing(Learner, "learn", _skips_gaps),
+        replacing(Learner, "learn", _skips_gaps),
         frozenset({"GapFree"}),
         10,
     ),
@@ -337,7 +338,7 @@ RSM = (
     Mutant(
         "a waiter that timed out stays in the queue",
         Kind.FULL,
-        _replacing(Executor, "_fire_timers", _leaves_timed_out_in_queue),
+        replacing(Executor, "_fire_timers", _leaves_timed_out_in_queue),
         frozenset({"GrantsToTheWaiting", "ExactlyOnce"}),
         100,
     ),
@@ -379,7 +380,7 @@ RSM = (
     Mutant(
         "a retry after the end of its session is told that it never ran, though it did",
         Kind.FULL,
-        _replacing(EndedSessions, "error", lambda self, session, seq: SessionExpired("ended")),
+        replacing(EndedSessions, "error", lambda self, session, seq: SessionExpired("ended")),
         frozenset({"Linearizable", "MutualExclusion"}),
         600,
     ),

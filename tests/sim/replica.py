@@ -25,6 +25,7 @@ from tests.sim.clock import Scheduler
 from tests.sim.host import Host
 from tests.sim.invariants import Watch
 from tests.sim.network import Flavour, Network
+from tests.sim.primitives import NobodyWaitsInVain
 from tests.sim.scenario import Scenario
 
 PEER_MESSAGES = (P2b, Decisions, Heartbeat, Pong, P1b, CatchUp, NewerView)
@@ -53,6 +54,7 @@ class WatchedExecutor(Executor):
         )  # fmt: skip
         for session in self._applied.ended:
             self._watch.ended_sessions_ns.setdefault(session, self._scheduler.now_ns)
+        NobodyWaitsInVain().check(self._me, self)
         self._watch.executed(self._me, slot, batch_value, self._applied.replies[before:], state)
 
     def _execute(self, session: Session, entry: Entry, command: Command) -> Answer | None:

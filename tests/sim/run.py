@@ -10,7 +10,7 @@ from tests.sim.clock import Livelock
 from tests.sim.faults import Nemesis, Plan, make_plan
 from tests.sim.full_stack import FullStack
 from tests.sim.invariants import Broken
-from tests.sim.judgement import CalmSeasAreSmooth, Linearizable, MutualExclusion, NothingIsLeftHeld
+from tests.sim.judgement import CalmSeasAreSmooth, Linearizable, MutualExclusion, NothingIsLeftHeld, RoundsAreComplete
 from tests.sim.protocol import ProtocolOnly
 from tests.sim.scenario import Kind, Scenario, draw
 
@@ -49,7 +49,7 @@ def run(seed: int, kind: Kind, *, plan: Plan | None = None, full_trace: bool = F
     scenario = draw(seed, kind)
     cluster: FullStack | ProtocolOnly = (
         FullStack(scenario, full_trace=full_trace)
-        if kind is Kind.FULL
+        if kind.has_clients
         else ProtocolOnly(scenario, full_trace=full_trace)
     )
     hosts = [host.name for host in cluster.hosts()]
@@ -117,8 +117,10 @@ def _judge_full(cluster: FullStack, scenario: Scenario, outcome: Outcome) -> Non
     _settle(cluster, scenario)
     record, ended_ns = cluster.record, cluster.watch.ended_sessions_ns
     operations = record.operations(ended_ns.keys())
-    MutualExclusion().check(record, ended_ns)
+    for lock in ("lock", "rlock"):
+        MutualExclusion(lock).check(record, ended_ns)
     NothingIsLeftHeld().check(operations)
+    RoundsAreComplete().check(operations)
     linearizable = Linearizable()
     linearizable.check(operations)
     outcome.counts["undecided"] = linearizable.undecided.total()

@@ -29,6 +29,12 @@ class Kind(Enum):
     PROTOCOL = "protocol"
     #: Everything from the clients' sessions to the executors and the disks.
     FULL = "full"
+    #: As FULL, with clients that use the whole threading family.
+    THREADING = "threading"
+
+    @property
+    def has_clients(self) -> bool:
+        return self is not Kind.PROTOCOL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +85,15 @@ _NO_FAULTS: dict[str, Any] = {
 def draw(seed: int, kind: Kind) -> Scenario:
     """The scenario of a seed."""
     rng = random.Random(f"{seed}/scenario/{kind.value}")
-    return _full(seed, rng) if kind is Kind.FULL else _protocol(seed, rng)
+    return _full(seed, kind, rng) if kind.has_clients else _protocol(seed, rng)
 
 
-def _full(seed: int, rng: random.Random) -> Scenario:
+def _full(seed: int, kind: Kind, rng: random.Random) -> Scenario:
     durable = rng.random() < 0.5
     calm = rng.random() < 0.04
     return Scenario(
         seed=seed,
-        kind=Kind.FULL,
+        kind=kind,
         config=_config(rng),
         network=NetworkProfile() if calm else _network(rng),
         store=StoreProfile() if calm else _store(rng),

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sim.mutants import MUTANTS
+from tests.sim.mutants import MUTANTS as PAXOS_AND_RSM
 from tests.sim.run import Outcome, run
+from tests.sim.threading_mutants import THREADING
 
 JOBS = 2
+MUTANTS = (*PAXOS_AND_RSM, *THREADING)
 
 
 def caught(index: int) -> Outcome | None:

@@ -189,8 +189,9 @@ class Thread:
         call = SimulatedCall(ask.command, ask.readonly, lambda ending: self._answered(ask, call, number, ending))
         if ask.op == "acquire":
             record.acquisitions[ask.process] = Acquisition(ask.object, ask.process, call, now_ns)
-        elif ask.op == "release" and record.acquisitions[ask.process].released_ns is None:
-            record.acquisitions[ask.process].released_ns = now_ns
+        elif ask.op == "release" and ask.process in record.acquisitions:
+            acquisition = record.acquisitions[ask.process]
+            acquisition.released_ns = acquisition.released_ns or now_ns
         if ask.timeout_s is not None:
             self._client.host.after(ask.timeout_s, lambda: self._time_out(ask, call))
         if ask.cancel_after_s is not None:
@@ -260,6 +261,10 @@ def _lost(error: ConcoordError) -> Lost | None:
 class Scripts:
     """What the threads of one client do, drawn at random."""
 
+    objects: tuple[tuple[str, type, tuple[Any, ...]], ...] = OBJECTS
+    #: How many of the threads only read.
+    readers = 0.2
+
     def __init__(
         self, life: str, client: ClientShell, environment: Environment, record: Record, rng: random.Random,
         think_max_s: float,
@@ -276,16 +281,10 @@ class Scripts:
 
     def thread(self, name: str) -> Script:
         """Find the objects, then use them until the run winds down."""
-        for object_name, cls, args in OBJECTS:
+        for object_name, cls, args in self.objects:
             yield from self._find(name, object_name, cls, args)
-        uses: list[tuple[Callable[[str], Script], int]] = [
-            (self._count, 5),
-            (self._write, 3),
-            (self._lock, 4),
-            (self._semaphore, 3),
-            (self._come_and_go, 2),
-        ]
-        if self._rng.random() < 0.2:
+        uses = self._uses()
+        if self._rng.random() < self.readers:
             yield from self._only_read(name)
         while not self._environment.is_winding_down:
             use = self._rng.choices([use for use, _ in uses], [weight for _, weight in uses])[0]
@@ -294,8 +293,21 @@ class Scripts:
 
     def audit(self, name: str) -> Script:
         """After everything has come to rest: the final state, as any client would read it."""
-        for object_name, cls, args in OBJECTS:
+        for object_name, cls, args in self.objects:
             yield from self._find(name, object_name, cls, args)
+        yield from self._final_state(name)
+
+    def _uses(self) -> list[tuple[Callable[[str], Script], int]]:
+        """What a thread may do next, and how often it does."""
+        return [
+            (self._count, 5),
+            (self._write, 3),
+            (self._lock, 4),
+            (self._semaphore, 3),
+            (self._come_and_go, 2),
+        ]
+
+    def _final_state(self, name: str) -> Script:
         yield self._call(name, "counter", "getvalue", readonly=True)
         yield self._call(name, "register", "read", readonly=True)
         yield self._call(name, "lock state", "locked", of="lock", readonly=True)
