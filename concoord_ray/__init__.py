@@ -24,7 +24,20 @@ from concoord_ray.handle import Handle, Method
 from concoord_ray.replicated import ReplicatedClass, replicated
 from concoord_ray.rsm.context import now, random
 from concoord_ray.rsm.methods import blocking, readonly, when
-from concoord_ray.shipped import Barrier, BoundedSemaphore, Condition, Counter, Event, Lock, RLock, Semaphore
+from concoord_ray.shipped import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    CountDownLatch,
+    Counter,
+    Election,
+    Event,
+    Lock,
+    Queue,
+    RLock,
+    RWLock,
+    Semaphore,
+)
 from concoord_ray.status import EnsembleStatus, MemberStatus
 
 __all__ = [
@@ -35,8 +48,10 @@ __all__ = [
     "ConcoordError",
     "Condition",
     "ConfigurationError",
+    "CountDownLatch",
     "Counter",
     "Diverged",
+    "Election",
     "Ensemble",
     "EnsembleStatus",
     "Event",
@@ -50,8 +65,10 @@ __all__ = [
     "ObjectExists",
     "OutcomeUnknown",
     "ProtocolViolation",
+    "Queue",
     "QuorumLost",
     "RLock",
+    "RWLock",
     "ReplicatedClass",
     "Semaphore",
     "SessionExpired",

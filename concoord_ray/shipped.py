@@ -87,7 +87,46 @@ if TYPE_CHECKING:
         wait = _method(objects.Event.wait)
         inspect = _method(objects.Event.inspect)
 
+    class RWLockHandle(Handle[objects.RWLock]):
+        """A handle of an ``RWLock``."""
+
+        acquire_read = _method(objects.RWLock.acquire_read)
+        release_read = _method(objects.RWLock.release_read)
+        acquire_write = _method(objects.RWLock.acquire_write)
+        release_write = _method(objects.RWLock.release_write)
+        inspect = _method(objects.RWLock.inspect)
+
+    class CountDownLatchHandle(Handle[objects.CountDownLatch]):
+        """A handle of a ``CountDownLatch``."""
+
+        count_down = _method(objects.CountDownLatch.count_down)
+        wait = _method(objects.CountDownLatch.wait)
+        count = _method(objects.CountDownLatch.count)
+        inspect = _method(objects.CountDownLatch.inspect)
+
+    class QueueHandle(Handle[objects.Queue]):
+        """A handle of a ``Queue``."""
+
+        put = _method(objects.Queue.put)
+        get = _method(objects.Queue.get)
+        put_nowait = _method(objects.Queue.put_nowait)
+        get_nowait = _method(objects.Queue.get_nowait)
+        qsize = _method(objects.Queue.qsize)
+        empty = _method(objects.Queue.empty)
+        full = _method(objects.Queue.full)
+        inspect = _method(objects.Queue.inspect)
+
+    class ElectionHandle(Handle[objects.Election]):
+        """A handle of an ``Election``."""
+
+        campaign = _method(objects.Election.campaign)
+        resign = _method(objects.Election.resign)
+        lost = _method(objects.Election.lost)
+        leader = _method(objects.Election.leader)
+        candidates = _method(objects.Election.candidates)
+
 else:
+    RWLockHandle = CountDownLatchHandle = QueueHandle = ElectionHandle = Handle
     CounterHandle = LockHandle = SemaphoreHandle = ConditionHandle = BarrierHandle = EventHandle = Handle
 
 
@@ -98,8 +137,12 @@ def _replicate(cls: Callable[P, Any], handle: type[H]) -> ReplicatedClass[P, H]:
 Barrier = _replicate(objects.Barrier, BarrierHandle)
 BoundedSemaphore = _replicate(objects.BoundedSemaphore, SemaphoreHandle)
 Condition = _replicate(objects.Condition, ConditionHandle)
+CountDownLatch = _replicate(objects.CountDownLatch, CountDownLatchHandle)
 Counter = _replicate(objects.Counter, CounterHandle)
+Election = _replicate(objects.Election, ElectionHandle)
 Event = _replicate(objects.Event, EventHandle)
 Lock = _replicate(objects.Lock, LockHandle)
+Queue = _replicate(objects.Queue, QueueHandle)
 RLock = _replicate(objects.RLock, LockHandle)
+RWLock = _replicate(objects.RWLock, RWLockHandle)
 Semaphore = _replicate(objects.Semaphore, SemaphoreHandle)

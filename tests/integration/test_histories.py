@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -50,17 +51,17 @@ class Recorder:
             process = f"{worker}.{n}"
             timeout = rng.choice((-1, 0.05)) if self._is_fenced else rng.choice((None, 0.05))
             acquire = self._handle.acquire_fenced if self._is_fenced else self._handle.acquire
-            granted = self._record(process, "acquire", lambda a=acquire, t=timeout: path(a, timeout=t) or False)
+            granted = self._record(process, "acquire", partial(path, acquire, timeout=timeout)) or False
             if granted is not False:
                 time.sleep(rng.uniform(0, 0.002))
                 keywords = {"token": granted} if self._is_fenced else {}
-                self._record(process, "release", lambda k=keywords: path(self._handle.release, **k))
+                self._record(process, "release", partial(path, self._handle.release, **keywords))
             self.rounds += 1
 
     def _record(self, process: str, op: str, call: Callable[[], Any]) -> Any:
         with self._lock:
             number = self.history.invoke(process, self._name, op, (), time.monotonic_ns())
-        result = call()
+        result = call() or (False if op == "acquire" else None)
         with self._lock:
             self.history.returned(number, result, time.monotonic_ns())
         return result
@@ -98,9 +99,10 @@ def test_every_history_is_linearizable(own_ensemble: MakeEnsemble) -> None:
         with ThreadPoolExecutor(WORKERS) as pool:
             working = [pool.submit(recorder.work, worker) for worker in range(WORKERS)]
             until(lambda r=recorder: r.rounds > WORKERS * ROUNDS // 4, interval_s=0.001)  # type: ignore[misc]
-            leader = ensemble.status().leader
-            if leader is not None and leader.pid is not None:
-                os.kill(leader.pid, signal.SIGKILL)
+            leader = until(lambda: ensemble.status().leader)
+            assert leader is not None
+            assert leader.pid is not None
+            os.kill(leader.pid, signal.SIGKILL)
             for each in working:
                 each.result(timeout=WAIT_S)
         operations = recorder.history.operations()

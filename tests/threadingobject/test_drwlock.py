@@ -1,0 +1,66 @@
+"""The replicated read-write lock."""
+
+from __future__ import annotations
+
+import pytest
+
+from concoord_ray.objects.rwlock import RWLock
+from tests.threadingobject.calls import Story
+
+
+def test_readers_share_it_and_a_writer_has_it_alone() -> None:
+    story = Story(RWLock)
+    assert story.does("a", "acquire_read") == {"a": True}
+    assert story.does("b", "acquire_read") == {"b": True}
+    assert story.does("w", "acquire_write", blocking=False) == {"w": False}
+    assert story.does("w", "acquire_write") == {}
+    assert story.does("a", "release_read") == {"a": None}
+    assert story.does("b", "release_read") == {"b": None, "w": True}
+    assert story.does("a", "acquire_read", blocking=False) == {"a": False}
+    assert story.does("w", "release_write") == {"w": None}
+
+
+def test_neither_side_overtakes_the_other() -> None:
+    story = Story(RWLock)
+    story.does("a", "acquire_read")
+    assert story.does("w", "acquire_write") == {}
+    assert story.does("b", "acquire_read") == {}
+    assert story.does("c", "acquire_read") == {}
+    assert story.does("a", "release_read") == {"a": None, "w": True}
+    assert story.does("w", "release_write") == {"w": None, "b": True, "c": True}
+
+
+@pytest.mark.parametrize("how", ["cancel", "end", "timeout"])
+def test_readers_behind_a_writer_that_leaves_have_their_turn(how: str) -> None:
+    story = Story(RWLock)
+    story.does("a", "acquire_read")
+    story.does("w", "acquire_write", timeout=1)
+    story.does("b", "acquire_read")
+    if how == "timeout":
+        assert story.waits_for(2) == {"w": False, "b": True}
+    else:
+        assert getattr(story, how)("w") == {"b": True}
+
+
+@pytest.mark.parametrize(("take", "give"), [("acquire_read", "release_write"), ("acquire_write", "release_read")])
+def test_only_what_is_held_can_be_released(take: str, give: str) -> None:
+    story = Story(RWLock)
+    assert story.does("a", give) == {"a": RuntimeError}
+    story.does("a", take)
+    assert story.does("a", give) == {"a": RuntimeError}
+    assert story.does("b", give) == {"b": RuntimeError}
+
+
+def test_it_is_not_reentrant_and_says_so_instead_of_waiting_for_itself() -> None:
+    story = Story(RWLock)
+    story.does("a", "acquire_write")
+    assert story.does("a", "acquire_write") == {"a": RuntimeError}
+
+
+@pytest.mark.parametrize("how", ["cancel", "end"])
+def test_what_a_process_held_or_never_heard_of_comes_back(how: str) -> None:
+    story = Story(RWLock)
+    story.does("a", "acquire_write")
+    story.does("b", "acquire_read")
+    assert getattr(story, how)("a") == {"b": True}
+    assert [holder.process for holder in story.read("inspect").holders] == ["a test"]
