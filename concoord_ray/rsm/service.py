@@ -145,7 +145,7 @@ class Service:
         elif isinstance(message, Request):
             self._receive_request(client, message.entry, now_s)
         elif isinstance(message, Read):
-            self._receive_read(client, message.entry)
+            self._receive_read(client, message.entry, now_s)
         elif isinstance(message, KeepAlive) and self._renew(message.session, now_s):
             self.to_clients.append(ToClient(client, Kept(message.session, message.sent_ns)))
 
@@ -224,7 +224,9 @@ class Service:
             self._routes[key] = [client]
             self._waiting.append(entry)
 
-    def _receive_read(self, client: Member, entry: Entry) -> None:
+    def _receive_read(self, client: Member, entry: Entry, now_s: float) -> None:
+        if client.role is Role.CLIENT:
+            self._renew(entry.session, now_s)
         key = (entry.session, entry.seq)
         if key not in self._routes and self._reads_queued >= self._config.max_queued_commands:
             self.to_clients.append(ToClient(client, Busy(*key)))

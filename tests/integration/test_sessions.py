@@ -148,3 +148,33 @@ print(counter.increment(), ray.get(counter.increment.remote()))
     assert holder.line() == "2 3"
     assert counter.getvalue() == 3
     holder.finish()
+
+
+def test_a_live_holder_keeps_its_lease_through_changes_of_leader_and_long_holds_of_the_interpreter(
+    name: str, drivers: Drivers
+) -> None:
+    """A new leader restarts the clock; and who is silent for less than the TTL, whenever that begins, is not judged."""
+    holder = drivers.start(
+        """
+        import ctypes
+        lock = concoord.get("lock", ensemble=name)
+        token = lock.acquire_fenced()
+        print("held", flush=True)
+        for _ in range(3):
+            ctypes.PyDLL(None).usleep(int(silent_s * 1e6))  # With the interpreter's lock, so no thread of ours runs.
+            lock.locked()
+        lock.release(token=token)
+        print("released", flush=True)
+        """,
+        name=name,
+        silent_s=0.9 * TTL_S,
+    )
+    assert holder.line() == "held"
+    for _ in range(2):
+        leader = until(lambda: concoord.status(name).leader)
+        assert leader is not None
+        assert leader.pid is not None
+        os.kill(leader.pid, signal.SIGKILL)
+        until(lambda pid=leader.pid: all(r.alive and r.pid != pid for r in concoord.status(name).replicas))  # type: ignore[misc]
+    assert holder.line() == "released"
+    holder.finish()

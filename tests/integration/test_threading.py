@@ -13,6 +13,7 @@ import ray
 
 import concoord_ray as concoord
 from concoord_ray import Handle
+from concoord_ray.threadingobject.dsemaphore import DSemaphore
 from tests.integration.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ensemble")]
@@ -305,3 +306,37 @@ def test_a_guarded_method_waits_for_its_guard(begin: Begin) -> None:
     assert [each.result(WAIT_S) for each in puts] == [None] * 4
     with pytest.raises(concoord.CallTimeout):
         buffer.take.options(timeout=0.1)()
+
+
+class OriginalSemaphore:
+    """As ConCoord's own: its methods take the command, and pass it on."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.semaphore = DSemaphore(count)
+
+    def __repr__(self) -> str:
+        return repr(self.semaphore)
+
+    def acquire(self, _concoord_command: Any) -> Any:
+        return self.semaphore.acquire(_concoord_command)
+
+    def release(self, _concoord_command: Any) -> Any:
+        return self.semaphore.release(_concoord_command)
+
+    @concoord.readonly
+    def show(self) -> str:
+        return repr(self)
+
+
+OriginalSemaphores = concoord.replicated(OriginalSemaphore)
+
+
+def test_objects_of_the_original_kind_block(begin: Begin) -> None:
+    semaphore = OriginalSemaphores.remote(1)
+    assert begin(semaphore.acquire).result(WAIT_S) is True
+    assert semaphore.show() == "<DSemaphore count=0>"
+    second = begin(semaphore.acquire)
+    assert begin(semaphore.release).result(WAIT_S) is None
+    assert second.result(WAIT_S) is True
+    semaphore.release()
+    assert semaphore.show() == "<DSemaphore count=1>"
