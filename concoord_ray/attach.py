@@ -26,7 +26,7 @@ from concoord_ray.directory import Directory
 from concoord_ray.errors import ConfigurationError
 from concoord_ray.genesis import Plan
 from concoord_ray.net.identity import Address
-from concoord_ray.owner import is_task_running
+from concoord_ray.owner import TASKS
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.roles.boot import Boot, Discovery
 
@@ -53,7 +53,7 @@ class Attachment:
             description,
             lambda: _worker_id() == worker_id,
             gateway=gateway_index(node_id),
-            is_task_running=is_task_running,
+            is_task_running=TASKS.is_running,
         )
         self.client.start()
         #: The place of the next call in this process's line at the gateway.

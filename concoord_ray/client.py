@@ -36,11 +36,11 @@ class Client:
         is_wanted: Callable[[], bool] = lambda: True,
         *,
         gateway: int | None = None,
-        is_task_running: Callable[[], bool] = lambda: True,
+        is_task_running: Callable[[str], bool] = lambda _: True,
     ) -> None:
         """It closes itself when ``is_wanted``, asked on its own thread now and then, says no.
 
-        ``gateway`` is the index of this node's, ``is_task_running`` whether this process runs a Ray task at the moment.
+        ``gateway`` is the index of this node's; ``is_task_running`` says whether this process runs a Ray task still.
         """
         self.boot = boot
         self._is_wanted = is_wanted
@@ -122,10 +122,13 @@ class Client:
             raise
         return self._after_timeout(call, timeout_s)
 
-    def number(self, command: Command, readonly: bool) -> Entry:
-        """Number a command that travels by another way, through a gateway. Waits for the session to be open."""
+    def number(self, command: Command, readonly: bool, task: str = "") -> Entry:
+        """Number a command that travels by another way, through a gateway. Waits for the session to be open.
+
+        ``task`` is the Ray task that makes the call, unless the entry is not complete without the gateway.
+        """
         while True:
-            entry = self._caller.number(command, readonly)
+            entry = self._caller.number(command, readonly, task)
             if entry is not None:
                 return entry
             self._caller.check_told()

@@ -19,7 +19,7 @@ from concoord_ray.owner import current_owner
 from concoord_ray.refs import WATCHER
 from concoord_ray.roles.gateway import Parcel
 from concoord_ray.rsm.codec import Placeholder, Reference, encode_arguments
-from concoord_ray.rsm.command import Call, Command, MethodFlag, ObjectInfo
+from concoord_ray.rsm.command import Call, MethodFlag, ObjectInfo
 from concoord_ray.rsm.context import IN_TASK
 from concoord_ray.rsm.wire import encode_message
 from concoord_ray.waiting import WaitFor
@@ -99,7 +99,8 @@ class Method(Generic[P, R]):
             args, kwargs = _filled({ref: Placeholder(place) for place, ref in enumerate(values)}, args, kwargs)
         attachment = self._handle.concoord_attachment()
         command = self._command(attachment.client, args, kwargs)
-        entry = attachment.client.number(command, self._is_readonly)
+        task = "" if values else command.owner.partition(IN_TASK)[2]
+        entry = attachment.client.number(command, self._is_readonly, task)
         order = None if values else next(attachment.orders)
         parcel = encode_message(Parcel(entry, self._is_readonly, order, bool(self._flags & MethodFlag.AWAITS_LOSS)))
         ref: ray.ObjectRef[R] = attachment.gateway.call.remote(parcel, *values)
@@ -112,10 +113,10 @@ class Method(Generic[P, R]):
     def _is_readonly(self) -> bool:
         return bool(self._flags & MethodFlag.READONLY)
 
-    def _command(self, client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Command:
+    def _command(self, client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         object_id = self._handle.concoord_reference()[1]
         owner = self._owner if self._owner is not None else current_owner()
-        if self._flags & MethodFlag.PARKS and IN_TASK in owner:
+        if IN_TASK in owner and not self._is_readonly:
             client.used_by_task(owner.partition(IN_TASK)[2])
         return Call(object_id, self._name, owner, encode_arguments(args, kwargs))
 
@@ -203,6 +204,10 @@ class Handle(Reference, Generic[T]):
         if not self._is_fenced:
             return {}
         owner = current_owner()
+        if owner not in self._tokens:  # Left by another thread than entered, which a lock allows.
+            if not self._tokens:
+                raise RuntimeError(f"{self!r} is left, but was not entered")
+            owner = next(reversed(self._tokens))
         tokens = self._tokens[owner]
         token = tokens.pop()
         if not tokens:

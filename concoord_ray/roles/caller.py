@@ -53,9 +53,9 @@ class Caller(Follower):
         discovery: Discovery,
         description: str,
         gateway: int | None = None,
-        is_task_running: Callable[[], bool] = lambda: True,
+        is_task_running: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """``gateway`` is the index of this node's; ``is_task_running`` whether the process runs a Ray task now."""
+        """``gateway`` is the index of this node's; ``is_task_running`` says whether a Ray task runs in this process."""
         if boot.role is not Role.CLIENT:
             raise ValueError(f"a caller is a client, not a {boot.role}")
         super().__init__(boot, None, discovery)
@@ -77,9 +77,10 @@ class Caller(Follower):
         #: The link to this node's gateway, while there is one.
         self._watcher: Member | None = None
         self._is_task_running = is_task_running
-        #: Ray tasks that may hold something, and have not ended as far as we know. The last is the one that runs.
-        self._tasks: dict[str, None] = {}
-        self._idle_looks = 0
+        #: Ray tasks that may hold something, and how often in a row they did not run when we looked.
+        self._tasks: dict[str, int] = {}
+        #: Their calls that travel through the gateway and are not acknowledged, with the task, by number.
+        self._travelling: dict[tuple[int, int], tuple[str, Entry]] = {}
         self._has_told_loss = False
 
     # Steps, handed over from other threads.
@@ -161,6 +162,7 @@ class Caller(Follower):
         with self._lock:
             for entry in entries:
                 self._stop_timer(entry)
+                self._travelling.pop((entry.session, entry.seq), None)
                 if (entry.session, entry.seq) in self._withdrawing:
                     continue
                 if self._session is not None and self._session.id == entry.session:
@@ -197,17 +199,21 @@ class Caller(Follower):
 
     # From any thread.
 
-    def number(self, command: Command, readonly: bool) -> Entry | None:
-        """Number a command; None without a session."""
+    def number(self, command: Command, readonly: bool, task: str = "") -> Entry | None:
+        """Number a command; None without a session. ``task`` is the Ray task whose call goes through the gateway."""
         with self._lock:
             session = self._session
-            return None if session is None or session.id is None else session.entry(command, readonly=readonly)
+            if session is None or session.id is None:
+                return None
+            entry = session.entry(command, readonly=readonly)
+            if task and not readonly:
+                self._travelling[entry.session, entry.seq] = (task, entry)
+            return entry
 
     def used_by_task(self, task: str) -> None:
         """A Ray task of this process may come to hold something."""
-        if task not in self._tasks:
-            with self._lock:
-                self._tasks[task] = None
+        with self._lock:
+            self._tasks[task] = 0
 
     def check_told(self) -> None:
         """Raise SessionExpired, once, if the last session ended without us and nobody was told."""
@@ -297,26 +303,37 @@ class Caller(Follower):
             self.node.send(self._watcher, LeaseOver(session.id))
 
     def _look_at_tasks(self) -> None:
-        """End the Ray tasks that have ended: all but the last once there is another, that one when nothing runs."""
-        self._idle_looks = 0 if self._is_task_running() else self._idle_looks + 1
+        """End the Ray tasks that have ended, and so do not run whenever we look."""
         with self._lock:
-            ended = list(self._tasks)
-            if self._idle_looks < self.node.boot.config.idle_looks:
-                ended.pop()
+            for task in self._tasks:
+                self._tasks[task] = 0 if self._is_task_running(task) else self._tasks[task] + 1
+            ended = [task for task, looks in self._tasks.items() if looks >= self.node.boot.config.idle_looks]
             for task in ended:
                 del self._tasks[task]
         for task in ended:
             self._end_task(task)
 
     def _end_task(self, task: str) -> None:
-        """Release what a Ray task held. Until the ensemble has said so, or has ended the whole session."""
+        """Release what a Ray task held. Until the ensemble has said so, or has ended the whole session.
+
+        Its own calls come first, also those that are still on their way through the gateway: what they were granted
+        later, nobody would release. So they are sent from here too, over the connection that carries the end; the log
+        executes each once, and the gateway is answered as well.
+        """
         session = self._session
+        with self._lock:
+            travelling = {key: entry for key, (owner, entry) in self._travelling.items() if owner == task}
+            for key in travelling:
+                del self._travelling[key]
 
         def ended(ending: Ending) -> None:
             if isinstance(ending, Failed) and self._session is session:
                 self._end_task(task)
 
         if session is not None and session.id is not None:
+            for entry in travelling.values():
+                if entry.session == session.id:
+                    self.courier.submit(Request(entry), time.monotonic())
             self.begin(_Withdrawal(EndTask(task), ended))
 
     def broken(self, error: Exception) -> None:

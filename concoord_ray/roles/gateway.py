@@ -54,6 +54,8 @@ class GatewayRole(Follower):
         #: Of these calls, those that wait for the loss of a grant.
         self._awaiting_loss: set[tuple[int, int]] = set()
         self._watches = Watches(boot.config.max_watched_processes, self._client_died)
+        #: Sessions of processes that have died, by the number of the entry that ends each.
+        self._dying: dict[int, int] = {}
         self._sequencer: Sequencer[Request | Read] = Sequencer(
             self._submit, boot.config.gateway_order_wait_s, boot.config.gateway_sequences
         )
@@ -99,6 +101,11 @@ class GatewayRole(Follower):
 
     def ended(self, ending: Ending) -> None:
         """See ``Follower``."""
+        if ending.session == 0:
+            died = self._dying.pop(ending.seq, None)
+            if died is not None and isinstance(ending, Failed):  # For want of a leader.
+                self._client_died(died)
+            return
         self._awaiting_loss.discard((ending.session, ending.seq))
         for future in self._calls.pop((ending.session, ending.seq), ()):
             if not future.done():
@@ -134,8 +141,9 @@ class GatewayRole(Follower):
             self.ended(Reply(*key, Outcome.PLAIN, encode_plain(True)))
 
     def _client_died(self, session: int) -> None:
-        expire = Entry(0, secrets.randbits(62) + 1, (), encode_message(ExpireSession(session, NO_SLOT_AFTER)))
-        self._submit(Request(expire))
+        nonce = secrets.randbits(62) + 1
+        self._dying[nonce] = session
+        self._submit(Request(Entry(0, nonce, (), encode_message(ExpireSession(session, NO_SLOT_AFTER)))))
 
     def broken(self, error: Exception) -> None:
         """See ``NodeOwner``. Ray runs the unfinished calls again on the next life."""

@@ -141,3 +141,14 @@ def test_interrupted_waiting_leaves_the_queue() -> None:
     timer.join(30)
     semaphore.release()
     assert semaphore.acquire(timeout=30) is True
+
+
+def test_a_block_may_be_left_by_another_thread_than_entered_it() -> None:
+    lock = concoord.Lock.remote()
+    lock.__enter__()
+    leaving = threading.Thread(target=lock.__exit__, args=(None, None, None))
+    leaving.start()
+    leaving.join(30)
+    assert not lock.locked()
+    with pytest.raises(RuntimeError, match="not entered"):
+        lock.__exit__(None, None, None)

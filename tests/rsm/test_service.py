@@ -374,6 +374,24 @@ def test_a_new_leader_gives_every_session_a_whole_lease() -> None:
     assert client.call(counter, "increment") == 1
 
 
+@pytest.mark.parametrize("role", [Role.CLIENT, Role.GATEWAY])
+def test_a_read_is_a_sign_of_life_as_a_call_is_unless_a_gateway_brings_it(role: Role) -> None:
+    """Ray may run a dead process's calls."""
+    cluster = Cluster()
+    client = cluster.client()
+    counter = client.create(Counter)
+    assert client.session.id is not None
+    service = cluster.leader.service
+    lease = service._leases[client.session.id]
+    before_s = lease.until_s
+    cluster.now_s += 1.0
+    sender = client.me if role is Role.CLIENT else Member(role, 9, 9)
+    service.receive_client(
+        sender, Read(entry_of(client, -7, encode_message(calling(counter, "getvalue")))), cluster.now_s
+    )
+    assert (lease.until_s > before_s) == (role is Role.CLIENT)
+
+
 def test_a_pause_of_the_leader_is_not_the_clients_silence() -> None:
     cluster = Cluster(Config(session_ttl_s=2.0))
     client = cluster.client()

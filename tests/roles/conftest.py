@@ -1,0 +1,40 @@
+"""Roles without a network: what they send is caught, what they receive is handed in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from concoord_ray.config import Config
+from concoord_ray.net.identity import Address
+from concoord_ray.paxos.view import Member, Role, View
+from concoord_ray.roles.boot import Boot, WireMessage
+from concoord_ray.roles.node import Node
+
+LEADER = Member(Role.REPLICA, 0, 17)
+GATEWAY = Member(Role.GATEWAY, 5, 23)
+
+Sent = list[tuple[Member, WireMessage]]
+
+
+class NoDiscovery:
+    """Implements ``roles.boot.Discovery``: there is nobody."""
+
+    async def view(self) -> View:
+        raise AssertionError("nobody asks")
+
+    async def registries(self) -> dict[int, tuple[Address, int]]:
+        return {}
+
+
+def boot(role: Role, **settings: Any) -> Boot:
+    return Boot("here", "e" * 32, b"s" * 32, Config(**settings), role, 0, "concoord")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """What any node has sent, in order."""
+    caught: Sent = []
+    monkeypatch.setattr(Node, "send", lambda _, to, message: caught.append((to, message)))
+    return caught

@@ -1,0 +1,229 @@
+"""The caller: what it says of its process, and how it gives back what nobody waits for."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pytest
+
+from concoord_ray.errors import CallCancelled, OutcomeUnknown
+from concoord_ray.paxos.view import Role
+from concoord_ray.roles.boot import WireMessage
+from concoord_ray.roles.caller import Caller
+from concoord_ray.roles.calls import PendingCall
+from concoord_ray.roles.watch import LeaseOver, Watch
+from concoord_ray.rsm.command import (
+    Call,
+    Cancel,
+    CloseSession,
+    Command,
+    EndTask,
+    Entry,
+    Leading,
+    NotLeader,
+    Outcome,
+    Reply,
+    Request,
+)
+from concoord_ray.rsm.wire import decode_command, encode_message, encode_plain
+from tests.roles.conftest import GATEWAY, LEADER, NoDiscovery, Sent, boot
+
+SESSION = 7
+
+
+class Process:
+    """A caller whose session is open, and which Ray tasks run in it."""
+
+    def __init__(self, sent: Sent) -> None:
+        self.running: set[str] = set()
+        self.sent = sent
+        self.caller = Caller(
+            boot(Role.CLIENT), NoDiscovery(), "a test", gateway=GATEWAY.index, is_task_running=self.running.__contains__
+        )
+        self.caller.connected(LEADER)
+        self.receive(Leading())
+        self.caller.open_session(None)
+        self.caller.perform()
+        self.open(SESSION)
+
+    def open(self, session: int) -> None:
+        ((_, opening),) = self.taken()
+        assert isinstance(opening, Request)
+        self.receive(Reply(0, opening.entry.seq, Outcome.PLAIN, encode_plain(session)))
+
+    def receive(self, message: WireMessage) -> None:
+        self.caller.receive(LEADER, [message])
+
+    def answer(self, seq: int, value: object = None, session: int = SESSION) -> None:
+        self.receive(Reply(session, seq, Outcome.PLAIN, encode_plain(value)))
+
+    def begin(self, *, owner: str = "1", awaits_loss: bool = False) -> PendingCall:
+        call = PendingCall(acquire(owner), readonly=False, awaits_loss=awaits_loss)
+        self.caller.begin(call)
+        self.caller.perform()
+        return call
+
+    def look(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.caller.tick(time.monotonic())
+
+    def taken(self) -> Sent:
+        taken, self.sent[:] = list(self.sent), []
+        return taken
+
+    def commands(self) -> list[tuple[int, Command]]:
+        """The commands that it has sent to the leader, with their numbers, but for acknowledgements."""
+        entries = [message.entry for to, message in self.taken() if to == LEADER and isinstance(message, Request)]
+        return [(entry.seq, decode_command(entry.command)) for entry in entries]
+
+
+def acquire(owner: str) -> Call:
+    return Call(1, "acquire", owner, b"")
+
+
+@pytest.fixture
+def process(sent: Sent) -> Process:
+    return Process(sent)
+
+
+# Ray tasks.
+
+
+def test_a_task_has_ended_when_it_does_not_run_whenever_one_looks(process: Process) -> None:
+    looks = process.caller.node.boot.config.idle_looks
+    process.running.add("t")
+    process.caller.used_by_task("t")
+    process.look(10)
+    process.running.clear()
+    process.look(looks - 1)
+    process.running.add("t")
+    process.look()
+    process.running.clear()
+    process.look(looks - 1)
+    assert process.commands() == []
+    process.look()
+    assert process.commands() == [(1, EndTask("t"))]
+    process.answer(1)
+    process.look(10)
+    assert process.commands() == []
+
+
+def test_the_end_of_a_task_leaves_another_alone(process: Process) -> None:
+    process.running.add("second")
+    for task in ("first", "second"):
+        process.caller.used_by_task(task)
+    process.look(10)
+    assert process.commands() == [(1, EndTask("first"))]
+
+
+def test_calls_that_a_task_left_at_the_gateway_go_before_its_end(process: Process) -> None:
+    """The gateway may be slow, or gone: an acquire that came after the end would hold on for ever."""
+    process.caller.used_by_task("t")
+    left = process.caller.number(acquire("1@t"), False, "t")
+    known = process.caller.number(acquire("1@t"), False, "t")
+    other = process.caller.number(acquire("1@u"), False, "u")
+    assert left is not None
+    assert known is not None
+    assert other is not None
+    process.caller.acknowledge([known])
+    process.look(10)
+    sent = process.commands()
+    assert sent == [(left.seq, acquire("1@t")), (4, EndTask("t"))]
+    process.answer(left.seq, True)  # To the gateway too; its caller is who acknowledges it.
+    process.answer(4)
+    process.caller.acknowledge([left])
+    process.look(10)
+    assert process.commands() == []
+
+
+def test_the_end_of_a_task_is_told_until_the_ensemble_has_heard_it(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.caller.used_by_task("t")
+    process.look(10)
+    assert process.commands() == [(1, EndTask("t"))]
+    process.receive(NotLeader(None, True))
+    late_s = time.monotonic() + 2 * process.caller.node.boot.config.quorum_timeout_s
+    monkeypatch.setattr(time, "monotonic", lambda: late_s)
+    process.caller.tick(late_s)
+    process.receive(Leading())
+    assert process.commands() == [(2, EndTask("t"))]
+
+
+# The lease.
+
+
+def test_who_cannot_keep_its_lease_is_told_so_by_itself(process: Process) -> None:
+    lost, acquiring = process.begin(awaits_loss=True), process.begin()
+    process.caller.connected(GATEWAY)
+    process.taken()
+    ttl_s = process.caller.node.boot.config.session_ttl_s
+    process.caller.tick(time.monotonic() + ttl_s - 1)
+    assert lost.ending is None
+    process.caller.tick(time.monotonic() + ttl_s + 1)
+    assert lost.result() is True
+    assert acquiring.ending is None
+    assert [message for to, message in process.taken() if to == GATEWAY] == [LeaseOver(SESSION)]
+    process.caller.tick(time.monotonic() + ttl_s + 2)
+    assert [message for to, message in process.taken() if to == GATEWAY] == []
+
+
+# The gateway that watches.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc to tell a process by")
+def test_each_gateway_is_told_who_to_watch_and_each_session_too(process: Process) -> None:
+    def told() -> list[tuple[int, int]]:
+        watches = [message for to, message in process.taken() if to == GATEWAY]
+        assert all(isinstance(each, Watch) for each in watches)
+        return [(each.session, each.pid) for each in watches if isinstance(each, Watch)]
+
+    process.caller.connected(GATEWAY)
+    assert told() == [(SESSION, os.getpid())]
+    process.caller.disconnected(GATEWAY)
+    process.caller.connected(GATEWAY)
+    assert told() == [(SESSION, os.getpid())]
+
+
+# What nobody waits for.
+
+
+def test_a_grant_that_comes_after_the_cancel_is_not_acknowledged_before_it_is_given_back(process: Process) -> None:
+    call = process.begin()
+    assert process.commands() == [(1, acquire("1"))]
+    process.caller.cancel(call)
+    process.caller.perform()
+    assert process.commands() == [(2, Cancel(1))]
+    process.answer(1, True)
+    assert process.caller.number(CloseSession(), False) == Entry(SESSION, 3, (), encode_message(CloseSession()))
+    process.answer(2, 1)
+    numbered = process.caller.number(CloseSession(), False)
+    assert numbered is not None
+    assert numbered.acks == ((1, 2),)
+
+
+def test_a_call_that_was_given_up_is_withdrawn_when_there_is_a_leader_again(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = process.begin()
+    process.receive(NotLeader(None, True))
+    late_s = time.monotonic() + 2 * process.caller.node.boot.config.quorum_timeout_s
+    monkeypatch.setattr(time, "monotonic", lambda: late_s)
+    process.caller.tick(late_s)
+    with pytest.raises(OutcomeUnknown):
+        call.result()
+    process.taken()
+    process.receive(Leading())
+    assert process.commands() == [(2, Cancel(1))]
+
+
+def test_a_call_that_is_cancelled_before_there_is_a_session_is_never_sent(sent: Sent) -> None:
+    caller = Caller(boot(Role.CLIENT), NoDiscovery(), "a test")
+    call = PendingCall(acquire("1"), readonly=False)
+    caller.begin(call)
+    caller.cancel(call)
+    with pytest.raises(CallCancelled, match="before it was sent"):
+        call.result()
+    assert sent == []
