@@ -92,10 +92,9 @@ class FullStack(Cluster[ServingReplica]):
 
     def _tell_of(self, gateway: GatewayShell, client: ClientShell) -> None:
         """Ray calls the unfinished calls of a gateway again, on its next life."""
-        life = client.host.life
 
         def use() -> None:
-            if client.host.life == life:
+            if self.clients.get(client.host.name) is client:  # It may have died, and another life have begun.
                 client.host.dispatch(lambda: client.use_gateway(gateway))
 
         self.scheduler.after(self.rng.uniform(0.01, 0.1), use)

@@ -111,7 +111,7 @@ class ThreadingScripts(Scripts):
         if not _is_token(token):
             return
         yield Sleep(self._rng.uniform(0, 0.1))
-        while True:
+        while self._is_in_session(process):  # Another one would end the task that it never had.
             ended = yield Ask(process, "lock", "release", (), EndTask(task))
             if ended is not Lost.UNKNOWN and ended is not Lost.NEVER_RAN:
                 return
