@@ -55,6 +55,10 @@ class Method(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<method {self._name} of {self._handle!r}>"
 
+    def __bool__(self) -> bool:
+        """Refused: what is an attribute of a local object is a method here, and would always be true."""
+        raise TypeError(f"{self!r} is a method: call it to know what it gives")
+
     def options(self, *, timeout: float | None = None) -> Method[P, R]:
         """This method with a limit, in seconds, on the time to the reply; past it the call is withdrawn.
 
