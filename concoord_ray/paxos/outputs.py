@@ -37,13 +37,7 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag_field="type", t
     pvalue: PValue
 
 
-class Truncated(msgspec.Struct, frozen=True, array_like=True, tag_field="type", tag=4):
-    """Durable record: every replica has applied the slots below ``below``; what was accepted for them is dropped."""
-
-    below: int
-
-
-Record = Union[Joined, Promised, Accepted, Truncated]
+Record = Union[Joined, Promised, Accepted]
 
 
 class Send(NamedTuple):
