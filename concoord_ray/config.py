@@ -18,6 +18,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 3
     registries: int = 1
     placement: str = "SPREAD"
+    #: The directory that acceptors and replicas keep their data in, on the disks of their nodes; empty for none.
+    storage: str = ""
 
     # Failure detection. A closed connection is suspicion at once; these are for peers that fall silent.
     heartbeat_interval_s: float = 0.1
@@ -49,6 +51,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_bytes: int = 4 << 20
     max_queued_commands: int = 100_000
     catch_up_page_bytes: int = 4 << 20
+
+    # The log: dropped in steps, once every replica has executed it.
+    truncate_slots: int = 4096
+    truncate_log_bytes: int = 4 << 20
+    #: Commands are held back while the log, which some replica still needs, is longer than this.
+    max_log_bytes: int = 256 << 20
+    #: How much of a snapshot one message carries.
+    snapshot_chunk_bytes: int = 1 << 20
+    #: How long a snapshot that nobody pulls is kept in memory.
+    snapshot_keep_s: float = 10.0
+    #: For how long a member must have been gone before another life of it takes its place in the view.
+    replace_after_s: float = 0.5
 
     #: Calls that may be under way, parked ones included, through one gateway.
     max_calls_per_gateway: int = 1_000_000

@@ -12,7 +12,7 @@ from typing import Union
 import msgspec
 
 from concoord_ray.net.identity import Address
-from concoord_ray.paxos.view import Member, Role
+from concoord_ray.paxos.view import Member, Role, View
 
 
 class MemberReport(msgspec.Struct, frozen=True, array_like=True):
@@ -22,10 +22,8 @@ class MemberReport(msgspec.Struct, frozen=True, array_like=True):
     address: Address
     node_id: str
     pid: int
-    #: The epoch of the newest view that it knows, -1 before the first.
-    epoch: int = -1
-    #: Whether the view names this incarnation. An acceptor that lost its memory is not in it, and does not vote.
-    in_view: bool = False
+    #: The newest view that it knows, None before the first.
+    view: View | None = None
     is_leader: bool = False
     #: Replicas: every slot below this one is applied. Acceptors: every slot below it was accepted or passed by.
     applied_slot: int = 0
@@ -52,6 +50,10 @@ class Directory(msgspec.Struct, frozen=True, array_like=True, tag=41, tag_field=
         """
         merged = {(r.member.role, r.member.index): r for r in (*self.members, *newer.members)}
         return Directory(tuple(merged.values()))
+
+    def members_of(self, role: Role) -> dict[int, Member]:
+        """Who lives at each index of a role."""
+        return {r.member.index: r.member for r in self.members if r.member.role is role}
 
     def find(self, role: Role, index: int) -> MemberReport | None:
         """The member that now lives at an index of a role."""

@@ -66,3 +66,22 @@ class ProtocolViolation(ConcoordError):
 
 class Diverged(ConcoordError):
     """A replica's own state broke a rule that holds by construction. It stopped rather than answer wrongly."""
+
+
+class StorageError(ConcoordError):
+    """A data directory cannot be used: another process has it, or it belongs to another member or Python version."""
+
+
+class StorageCorrupt(StorageError):
+    """Data on disk are not what was written, or some of it is gone. None of it is served.
+
+    Set it aside and come back as a new member: the rest of the ensemble has what was lost.
+    """
+
+
+class StorageFailed(StorageError):
+    """The disk did not take a write (full, failing, not allowed). What was acknowledged before is safe.
+
+    Nothing is written any more in this life, because after a failed fsync the kernel may report success for data that
+    it has dropped. Mend the disk and start again.
+    """

@@ -8,7 +8,7 @@ from concoord_ray import actors, genesis
 from concoord_ray.directory import MemberReport
 from concoord_ray.genesis import Plan
 from concoord_ray.net.identity import Address
-from concoord_ray.paxos.view import Member, Role, View
+from concoord_ray.paxos.view import Role, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,13 @@ class EnsembleStatus:
 
 def gather_status(plan: Plan) -> EnsembleStatus:
     """Ask every member, all at once, and wait about a second for those that do not answer."""
-    view = genesis.find_view(plan)
     prefix = plan.actor_name(Role.GATEWAY, "")
     nodes = [name.removeprefix(prefix) for name in actors.actor_names(plan) if name.startswith(prefix)]
     members = actors.members_of(plan)
     everyone: list[actors.Key] = [*members, *((Role.GATEWAY, node) for node in nodes)]
     reports = actors.describe(plan, everyone)
+    views = [report.view for key, report in reports.items() if key[0] is Role.REPLICA and report.view is not None]
+    view = max(views, key=lambda view: view.epoch, default=None) or genesis.find_view(plan)
     statuses = [_member_status(role, index, reports.get((role, index)), view) for role, index in members]
 
     def of(role: Role) -> tuple[MemberStatus, ...]:
@@ -73,7 +74,7 @@ def gather_status(plan: Plan) -> EnsembleStatus:
     return EnsembleStatus(
         name=plan.name,
         id=plan.ensemble,
-        epoch=max((report.epoch for report in reports.values()), default=-1 if view is None else view.epoch),
+        epoch=-1 if view is None else view.epoch,
         leader=next((replica for replica in replicas if replica.is_leader), None),
         replicas=replicas,
         acceptors=of(Role.ACCEPTOR),
@@ -87,9 +88,7 @@ def _member_status(
 ) -> MemberStatus:
     named = _named(role, index, view)
     if report is None:
-        return MemberStatus(
-            role.value, index, named.incarnation if named else None, node, None, None, alive=False, in_view=bool(named)
-        )
+        return MemberStatus(role.value, index, named, node, None, None, alive=False, in_view=_is_in(role, index, view))
     is_replica = role is Role.REPLICA
     return MemberStatus(
         role.value,
@@ -99,16 +98,21 @@ def _member_status(
         report.pid,
         report.address,
         alive=True,
-        in_view=report.member == named,
+        in_view=_is_in(role, index, view) and named in (None, report.member.incarnation),
         applied_slot=report.applied_slot if is_replica else None,
         is_leader=report.is_leader,
         executing=report.executing or None,
     )
 
 
-def _named(role: Role, index: int, view: View | None) -> Member | None:
-    """The incarnation that the view names at an index of a role."""
-    if view is None:
-        return None
-    members = {Role.ACCEPTOR: view.acceptors, Role.REPLICA: view.replicas}.get(role, ())
-    return next((member for member in members if member.index == index), None)
+def _named(role: Role, index: int, view: View | None) -> int | None:
+    """The incarnation that the view names at an index of a role, if it names any."""
+    acceptors = view.acceptors if view is not None and role is Role.ACCEPTOR else ()
+    return next((member.incarnation for member in acceptors if member.index == index), None)
+
+
+def _is_in(role: Role, index: int, view: View | None) -> bool:
+    """Whether the view has a member at an index of a role."""
+    if role is Role.REPLICA:
+        return view is not None and index in view.replicas
+    return _named(role, index, view) is not None

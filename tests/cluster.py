@@ -111,11 +111,13 @@ class Cluster:
         self.now_s = 100.0
         acceptors = tuple(Member(Role.ACCEPTOR, index, 100 + index) for index in range(self.config.acceptors))
         replicas = tuple(Member(Role.REPLICA, index, 200 + index) for index in range(self.config.replicas))
-        self.view = View(0, acceptors, replicas)
+        self.view = View(0, acceptors, tuple(range(self.config.replicas)))
         self.acceptors = {member: Acceptor(member, page_bytes=1 << 20) for member in acceptors}
         for acceptor in self.acceptors.values():
             acceptor.join(self.view)
         self.nodes = {member.index: Node(member, self.view, self.config, self.now_s) for member in replicas}
+        for node in self.nodes.values():
+            node.service.replica.set_members(acceptors, replicas)
         self.clients: list[Client] = []
         #: Members that nobody reaches, and pairs of members that do not reach each other.
         self.cut: set[Member | frozenset[Member]] = set()
@@ -151,7 +153,7 @@ class Cluster:
         self.nodes[index] = node
         members = tuple(other.me for other in self.nodes.values())
         for other in self.nodes.values():
-            other.service.replica.set_peers(members)
+            other.service.replica.set_members(tuple(self.acceptors), members)
             if other is not node:
                 other.service.connected(node.me, self.now_s)
                 node.service.connected(other.me, self.now_s)

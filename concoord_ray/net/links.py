@@ -72,6 +72,13 @@ class Links:
                 self._dialers[role, index] = dialer
             dialer.retarget(target.address, target.member)
 
+    def target(self, role: Role, index: int) -> Target | None:
+        """Whom a connection is kept to at an index of a role, None if to nobody."""
+        dialer = self._dialers.get((role, index))
+        if dialer is None or dialer.expected is None or dialer.address is None:
+            return None
+        return Target(dialer.expected, dialer.address)
+
     def send(self, to: Member, payload: bytes) -> bool:
         """Send a frame to a member; False, and nothing sent, if there is no connection or it is too slow."""
         connections = self._open.get(to)

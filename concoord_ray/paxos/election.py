@@ -17,7 +17,6 @@ decides only how soon there is one leader, and that there is not a new one every
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 from enum import Enum
 
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
@@ -31,16 +30,6 @@ class Standing(Enum):
     CANDIDATE = "candidate"
     SCOUT = "scout"
     LEADER = "leader"
-
-
-@dataclass(slots=True)
-class PingRound:
-    """One ping to all acceptors, and the ballots that they answered with."""
-
-    nonce: int
-    began_at_s: float
-    sent_at_s: float
-    promised: dict[Member, Ballot] = field(default_factory=dict)
 
 
 class Election:

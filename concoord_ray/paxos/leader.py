@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
 from concoord_ray.paxos.messages import P1a, P1b, P2a, P2b, PValue
 from concoord_ray.paxos.outputs import Decided, Outputs, Send
-from concoord_ray.paxos.view import Member, View
+from concoord_ray.paxos.view import Member, View, is_stop_sign
 
 
 @dataclass(slots=True)
@@ -61,6 +61,10 @@ class Leader:
         self.next_slot = 0
         #: Every slot below this one was adopted in phase 1 or before; reads wait until it is applied.
         self.adopted_below = 0
+        #: Where this leadership has proposed a stop-sign, None if it has not.
+        self.stop_slot: int | None = None
+        #: Phase 1 met an acceptor that has dropped slots which this replica has not learned.
+        self.is_behind = False
         self._outputs = outputs
         self._noop = noop
         self._retransmit_interval_s = retransmit_interval_s
@@ -76,6 +80,11 @@ class Leader:
         return len(self._commanders) + len(self._adopted)
 
     @property
+    def may_propose(self) -> bool:
+        """Leading, and no stop-sign on its way."""
+        return self.is_leading and self.stop_slot is None
+
+    @property
     def is_scouting(self) -> bool:
         """True in phase 1."""
         return self._scout is not None and not self.is_leading
@@ -84,6 +93,7 @@ class Leader:
         """Phase 1 of a fresh ballot, for every slot from the learner's first unknown one on."""
         self.retire()
         self.ballot = ballot
+        self.is_behind = False
         self._scout = _Scout(from_slot, now_s, dict.fromkeys(self.view.acceptors, from_slot))
         for acceptor in self.view.acceptors:
             self._ask(acceptor, from_slot)
@@ -91,14 +101,17 @@ class Leader:
     def retire(self) -> None:
         """Stop leading or scouting. What was proposed and not decided is some later leader's to find."""
         self.is_leading = False
+        self.stop_slot = None
         self._scout = None
         self._commanders.clear()
         self._adopted.clear()
 
     def propose(self, value: bytes, now_s: float) -> int:
-        """Phase 2 for the next slot; returns the slot. Only while leading."""
+        """Phase 2 for the next slot; returns the slot. Only while ``may_propose``."""
         slot = self.next_slot
         self.next_slot += 1
+        if is_stop_sign(value):
+            self.stop_slot = slot
         self._command(slot, value, now_s)
         return slot
 
@@ -108,6 +121,9 @@ class Leader:
         if scout is None or not message.ballot == message.promised == self.ballot:
             return False
         if scout.owed.get(source) != message.from_slot:
+            return False
+        if message.truncated_below > scout.from_slot and not self.is_leading:
+            self.is_behind = True
             return False
         if not self.is_leading:
             self._gather(scout, message.accepted)
@@ -168,14 +184,20 @@ class Leader:
                 scout.shown[pvalue.slot] = pvalue
 
     def _adopt(self, scout: _Scout, known: Callable[[int], bytes | None], now_s: float) -> None:
-        """End phase 1: propose again what may have been chosen, and nothing in the gaps."""
+        """End phase 1: propose again what may have been chosen, and nothing in the gaps; nothing above a stop-sign."""
         self.is_leading = True
         self.next_slot = max(scout.shown, default=scout.from_slot - 1) + 1
-        self.adopted_below = self.next_slot
         for slot in range(scout.from_slot, self.next_slot):
-            if known(slot) is None:
+            value = known(slot)
+            if value is None:
                 best = scout.shown.get(slot)
-                self._adopted.append(Decided(slot, best.value if best is not None else self._noop))
+                value = best.value if best is not None else self._noop
+                self._adopted.append(Decided(slot, value))
+            if is_stop_sign(value):
+                self.stop_slot = slot
+                self.next_slot = slot + 1
+                break
+        self.adopted_below = self.next_slot
         scout.shown.clear()
         self.advance(now_s)
 

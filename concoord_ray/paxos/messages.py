@@ -5,8 +5,8 @@ connection that it came over has proved the sender's ensemble and incarnation (`
 envelope's, not the message's. Messages may be lost, duplicated, reordered and late: each is safe to receive any number
 of times, at any time.
 
-A slot's ``value`` is an encoded ``rsm.command.Batch`` or ``StopSign`` as the leader made it, kept as bytes: nothing
-between the leader and the executor decodes it.
+A slot's ``value`` is an encoded ``rsm.command.Batch`` or a stop-sign (``view.stop_sign``) as the leader made it, kept
+as bytes: nothing between the leader and the executor decodes a batch.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class P1b(_Message, frozen=True, array_like=True, tag=2):
     in slot order from ``from_slot``. If they are not, it is a preemption and carries no values.
 
     ``next_slot`` is where the next page starts, None when this was the last. The scout's ballot is named because the
-    refusal of an earlier, late p1a of the same replica would otherwise look like a promise with nothing accepted.
+    refusal of an earlier, late p1a of the same replica would otherwise look like a promise with nothing accepted. Slots
+    below ``truncated_below`` are not shown, though something was accepted for them.
     """
 
     epoch: int
@@ -56,6 +57,7 @@ class P1b(_Message, frozen=True, array_like=True, tag=2):
     from_slot: int
     accepted: tuple[PValue, ...]
     next_slot: int | None
+    truncated_below: int
 
 
 class P2a(_Message, frozen=True, array_like=True, tag=3):
@@ -83,23 +85,29 @@ class Ping(_Message, frozen=True, array_like=True, tag=5):
     """Replica to acceptor: are you there, and what have you promised? ``nonce`` comes back in the pong.
 
     One message serves three needs: a candidate's check that it reaches a majority before it raises the ballot, a
-    leader's check that it still does, and the confirmation round of linearizable reads.
+    leader's check that it still does, and the confirmation round of linearizable reads. It also carries how far the log
+    may be truncated: slots below ``truncate_below`` are applied wherever they have to be.
     """
 
     epoch: int
     nonce: int
+    truncate_below: int
 
 
 class Pong(_Message, frozen=True, array_like=True, tag=6):
-    """Acceptor to replica: the answer to a ping."""
+    """Acceptor to replica: the answer to a ping. What was accepted for slots below ``truncated_below`` is gone here."""
 
     epoch: int
     promised: Ballot
     nonce: int
+    truncated_below: int
 
 
 class Decisions(_Message, frozen=True, array_like=True, tag=7):
-    """Replica to replica: these values were chosen, for ``first_slot`` and the slots that follow it."""
+    """Replica to replica: these values were chosen, for ``first_slot`` and the slots that follow it.
+
+    The sender has handed on every slot below them, so they are final in whatever epoch they were decided.
+    """
 
     epoch: int
     first_slot: int
@@ -107,11 +115,33 @@ class Decisions(_Message, frozen=True, array_like=True, tag=7):
 
 
 class Heartbeat(_Message, frozen=True, array_like=True, tag=8):
-    """Leader to replica: I lead with ``ballot``; every slot below ``decided`` is decided."""
+    """Leader to replica: I lead with ``ballot``; every slot below ``decided`` is decided.
+
+    The log may be truncated below ``truncate_below``.
+    """
 
     epoch: int
     ballot: Ballot
     decided: int
+    truncate_below: int
+
+
+class Progress(_Message, frozen=True, array_like=True, tag=11):
+    """Replica to leader, in answer to a heartbeat: how far it has come in ``epoch``.
+
+    It has executed the slots below ``applied_slot``; those below ``durable_slot`` are in a snapshot on its disk.
+    """
+
+    epoch: int
+    applied_slot: int
+    durable_slot: int
+
+
+class Behind(_Message, frozen=True, array_like=True, tag=12):
+    """Replica to replica, in answer to a CatchUp from ``from_slot``: my log begins above it, only a snapshot helps."""
+
+    epoch: int
+    from_slot: int
 
 
 class CatchUp(_Message, frozen=True, array_like=True, tag=9):
@@ -121,11 +151,34 @@ class CatchUp(_Message, frozen=True, array_like=True, tag=9):
     from_slot: int
 
 
+class SnapshotPull(_Message, frozen=True, array_like=True, tag=13):
+    """Replica to replica: send me a chunk of your snapshot of ``slot`` from ``offset`` on.
+
+    With ``slot`` -1: of any that holds the effects of slots up to ``above`` and beyond.
+    """
+
+    above: int
+    slot: int
+    offset: int
+
+
+class SnapshotChunk(_Message, frozen=True, array_like=True, tag=14):
+    """Replica to replica: bytes from ``offset`` on of a snapshot of ``size_bytes``, taken when ``slot`` was next."""
+
+    slot: int
+    offset: int
+    size_bytes: int
+    data: bytes
+
+
 class NewerView(_Message, frozen=True, array_like=True, tag=10):
-    """To the sender of a message of another epoch or incarnation: the newest view that I know."""
+    """To the sender of a message of an epoch that is over: the newest view that I know."""
 
     view: View
 
 
 AcceptorRequest = Union[P1a, P2a, Ping]
-Message = Union[P1a, P1b, P2a, P2b, Ping, Pong, Decisions, Heartbeat, CatchUp, NewerView]
+ReplicaMessage = Union[
+    P1b, P2b, Pong, Decisions, Heartbeat, Progress, CatchUp, Behind, NewerView, SnapshotPull, SnapshotChunk
+]
+Message = Union[AcceptorRequest, ReplicaMessage]

@@ -37,7 +37,14 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True, tag_field="type", t
     pvalue: PValue
 
 
-Record = Union[Joined, Promised, Accepted]
+class Truncated(msgspec.Struct, frozen=True, array_like=True, tag_field="type", tag=4):
+    """Durable record: slots below ``below`` are dropped in every epoch, and epochs before ``first_epoch`` entirely."""
+
+    below: int
+    first_epoch: int
+
+
+Record = Union[Joined, Promised, Accepted, Truncated]
 
 
 class Send(NamedTuple):

@@ -11,7 +11,11 @@ told is found by its successor's phase 1, as anything accepted is.
 Linearizable reads (PROTOCOL rule 5): ``confirm`` begins a ping round **after** the read arrived; when a majority of
 acceptors answers that it still promises this very ballot, no later leader can have decided anything before the round
 began. The read may then be served from a state in which every slot below ``read_barrier`` is applied. No clock is
-involved.
+involved. A leader that has proposed a stop-sign begins no round (``may_confirm``): the next epoch may decide without
+it. Any other leader of this epoch has been outvoted by then, so its pings need no further care.
+
+Views (*Stoppable Paxos*, Lamport, Malkhi and Zhou 2008): whoever hands on a stop-sign enters the view that follows; the
+one who led runs phase 1 of it at once. A leader of a later epoch is believed at once, and asked for what is missing.
 """
 
 from __future__ import annotations
@@ -19,13 +23,29 @@ from __future__ import annotations
 import random
 
 from concoord_ray.config import Config
+from concoord_ray.errors import Diverged
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
-from concoord_ray.paxos.election import Election, PingRound, Standing
+from concoord_ray.paxos.election import Election, Standing
 from concoord_ray.paxos.leader import Leader
 from concoord_ray.paxos.learner import Learner
-from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, Message, NewerView, P1b, P2b, Ping, Pong
+from concoord_ray.paxos.membership import Membership
+from concoord_ray.paxos.messages import (
+    Behind,
+    CatchUp,
+    Decisions,
+    Heartbeat,
+    Message,
+    NewerView,
+    P1b,
+    P2b,
+    Pong,
+    Progress,
+)
 from concoord_ray.paxos.outputs import Decided, Outputs, Send
-from concoord_ray.paxos.view import Member, Role, View
+from concoord_ray.paxos.paging import decision_pages
+from concoord_ray.paxos.pings import Pings
+from concoord_ray.paxos.truncation import Truncation
+from concoord_ray.paxos.view import Member, View, following_view, stop_sign
 
 
 class Replica:
@@ -38,13 +58,9 @@ class Replica:
         self.view = view
         self.outputs = Outputs()
         self.learner = Learner()
-        self.leader = Leader(
-            view,
-            self.outputs,
-            noop=noop,
-            retransmit_interval_s=config.retransmit_interval_s,
-            window=config.max_slots_in_flight,
-        )
+        self._config = config
+        self._noop = noop
+        self.leader = self._leader_of(view)
         self.election = Election(
             me,
             timeout_s=config.election_timeout_s,
@@ -57,12 +73,14 @@ class Replica:
         self.confirmed_nonce = -1
         #: When a majority of acceptors was last heard from.
         self.majority_heard_at_s = now_s
-        self._config = config
+        self.truncation = Truncation(me.index, config)
         self._acceptors = frozenset(view.acceptors)
-        self._peers = tuple(r for r in view.replicas if r.index != me.index)
-        self._heard_at_s: dict[Member, float] = {}
-        self._ping: PingRound | None = None
-        self._next_nonce = 0
+        self.membership = Membership(me.index, config)
+        #: The lives of the other replicas, as the directory has them.
+        self._peers: tuple[Member, ...] = ()
+        #: Where this replica's log ended when it turned out that nobody has what follows.
+        self._behind_at: int | None = 0 if view.first_slot > 0 else None
+        self._pings = Pings(self.outputs, self.truncation, config)
         self._next_heartbeat_s = now_s
         #: What this leadership decided since it last told the other replicas.
         self._untold: list[Decided] = []
@@ -87,32 +105,68 @@ class Replica:
         """Propose a value for the next slot; only the leader may. Returns the slot."""
         return self.leader.propose(value, now_s)
 
+    @property
+    def may_confirm(self) -> bool:
+        """Whether a confirmation round that begins now would say anything."""
+        return self.leader.may_propose
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the slots that follow are gone from a log that was asked: a snapshot helps."""
+        return self._behind_at == self.learner.next_slot
+
+    @property
+    def peers(self) -> tuple[Member, ...]:
+        """The other replicas, as the directory has them."""
+        return self._peers
+
+    def set_members(self, acceptors: tuple[Member, ...], replicas: tuple[Member, ...]) -> None:
+        """Which incarnations live at which indices now, in the view or not."""
+        self._peers = tuple(replica for replica in replicas if replica.index != self.me.index)
+        self.truncation.retain(self._peers)
+        self.membership.set_acceptors(acceptors)
+
+    def install(self, view: View, next_slot: int, now_s: float) -> bool:
+        """Go on from a snapshot that has the effects of every slot below ``next_slot``; False if that is behind us."""
+        if next_slot <= self.learner.next_slot:
+            return False
+        self.learner.jump(next_slot)
+        self.outputs.decisions.clear()
+        if view.epoch > self.view.epoch:
+            self._enter(view, now_s)
+        else:
+            self._step_down(self.election.leader, BOTTOM, now_s)
+        self._hand_on(self.learner.ready(), now_s)
+        return True
+
     def confirm(self, now_s: float) -> int:
         """Begin a confirmation round; reads that arrived before this call may be served once it is confirmed."""
-        return self._begin_ping(now_s).nonce
-
-    def set_peers(self, replicas: tuple[Member, ...]) -> None:
-        """The current incarnations of the other replicas (a replica may restart within an epoch and catch up)."""
-        self._peers = tuple(r for r in replicas if r.index != self.me.index)
+        return self._pings.begin(self.view, now_s).nonce
 
     # Events.
 
     def receive(self, source: Member, message: Message, now_s: float) -> None:
         """Step with one message from an acceptor or another replica."""
         if isinstance(message, (P2b, Pong, P1b)):
-            if source in self._acceptors:  # Another incarnation has no part in this view's majorities.
-                self._heard(source, now_s)
+            self.membership.heard(source, now_s)
+            # Another incarnation, or an answer of another epoch, has no part in this view's majorities.
+            if source in self._acceptors and message.epoch == self.view.epoch:
+                self._heard(now_s)
                 self._receive_answer(source, message, now_s)
         elif isinstance(message, Decisions):
-            if message.epoch == self.view.epoch:
-                for slot, value in enumerate(message.values, message.first_slot):
-                    self.outputs.decisions.extend(self.learner.learn(slot, value))
+            for slot, value in enumerate(message.values, message.first_slot):
+                self._hand_on(self.learner.learn(slot, value, is_final=True), now_s)
         elif isinstance(message, Heartbeat):
             self._receive_heartbeat(source, message, now_s)
+        elif isinstance(message, Progress):
+            self.truncation.progressed(source, message, now_s)
         elif isinstance(message, CatchUp):
             self._receive_catch_up(source, message)
-        elif isinstance(message, NewerView):
-            self._step_down(None, BOTTOM, now_s)
+        elif isinstance(message, Behind):
+            if message.from_slot == self.learner.next_slot:
+                self._behind_at = message.from_slot
+        elif isinstance(message, NewerView) and message.view.epoch > self.view.epoch:
+            self._catch_up_from(self._peers)
 
     def _receive_answer(self, source: Member, message: P2b | Pong | P1b, now_s: float) -> None:
         if isinstance(message, P2b):
@@ -124,15 +178,15 @@ class Replica:
 
     def connected(self, member: Member, now_s: float) -> None:
         """A connection to ``member`` is open (again): repeat at once what was lost with the last one."""
-        if member.role is Role.ACCEPTOR:
+        if member in self._acceptors:
             self.leader.resend_to(member)
-            if self._ping is not None and member not in self._ping.promised:
-                self._send_ping((member,), self._ping)
-        elif self.is_leader:
+            self._pings.resend_to(member)
+        elif self.is_leader and member in self._peers:
             self._send_heartbeat((member,))
 
     def disconnected(self, member: Member, now_s: float) -> None:
         """The connection to ``member`` was closed: if it led, suspect it at once."""
+        self.truncation.disconnected(member)
         if member == self.election.leader:
             self.election.stand_in_line(now_s, len(self.view.replicas), behind=member.index)
 
@@ -143,60 +197,77 @@ class Replica:
         elif now_s >= self.election.deadline_s:
             self._stand(now_s)
         self.leader.tick(now_s)
-        if self._ping is not None and now_s - self._ping.sent_at_s >= self._config.retransmit_interval_s:
-            self._ping.sent_at_s = now_s
-            self._send_ping(self._still_asked(self._ping), self._ping)
+        self.learner.truncate(min(self.truncation.below, self.truncation.applied_slot))
+        self._pings.tick(self.leader.ballot if self.is_leader else None, now_s)
 
     # Following and campaigning.
 
     def _receive_heartbeat(self, source: Member, message: Heartbeat, now_s: float) -> None:
-        if message.epoch != self.view.epoch or message.ballot < self.election.leader_ballot:
+        if message.epoch < self.view.epoch:
+            self.outputs.send.append(Send((source,), NewerView(self.view)))
+            return
+        self.truncation.heard(message.truncate_below)
+        if message.epoch > self.view.epoch:  # Ballots of different epochs do not compare: the later epoch leads.
+            self._step_down(source, BOTTOM, now_s)
+            self._catch_up_from((source,))
+            return
+        if message.ballot < self.election.leader_ballot:
             return
         if self.leader.ballot > message.ballot and (self.is_leader or self.leader.is_scouting):
             return
         if self.is_leader or message.ballot != self.election.leader_ballot or self.election.leader is None:
             self._step_down(source, message.ballot, now_s)
         self.election.wait(now_s)
+        self.outputs.send.append(Send((source,), self.truncation.own_progress(self.view.epoch)))
         if message.decided > self.learner.next_slot:  # Decisions leave before the heartbeat that counts them.
-            self.outputs.send.append(Send((source,), CatchUp(self.view.epoch, self.learner.next_slot)))
+            self._catch_up_from((source,))
 
     def _stand(self, now_s: float) -> None:
-        """Candidacy begins with the question whether a majority of acceptors can be reached at all."""
+        """Candidacy begins with the question whether a majority of acceptors can be reached at all.
+
+        It may be that of a view that is long over: any peer that has come further helps out of that.
+        """
         self.leader.retire()
         self.election.leader = None
-        self.election.standing = Standing.CANDIDATE
         self.election.wait(now_s)
-        self._begin_ping(now_s)
+        self._catch_up_from(self._peers)
+        if self.me.index in self.view.replicas and self.learner.next_slot >= self.view.first_slot:
+            self.election.standing = Standing.CANDIDATE
+            self._pings.begin(self.view, now_s)
+
+    def _scout(self, now_s: float) -> None:
+        self._pings.end()
+        self.election.standing = Standing.SCOUT
+        self.leader.scout(self.election.next_ballot(), self.learner.next_slot, now_s)
 
     def _receive_pong(self, source: Member, message: Pong, now_s: float) -> None:
         self.election.saw(message.promised)
-        ping = self._ping
-        if message.epoch != self.view.epoch or ping is None or message.nonce != ping.nonce:
-            return
         if self.is_leader and message.promised > self.leader.ballot:
             self._step_down(None, message.promised, now_s)
             return
-        ping.promised[source] = message.promised
-        if self.election.standing is Standing.CANDIDATE and len(ping.promised) >= self.view.quorum:
-            self._ping = None
+        answered = self._pings.answered(message.nonce)
+        if answered is None:
+            return
+        if message.truncated_below > self.learner.next_slot and not self.is_leader:
+            self._behind_at = self.learner.next_slot  # Its promise would not show what we miss: it does not count.
+            return
+        answered.promised[source] = message.promised
+        if self.election.standing is Standing.CANDIDATE and len(answered.promised) >= self.view.quorum:
+            self._pings.end()
             self.election.wait(now_s)
-            if self.election.defers_to(max(ping.promised.values())):
-                return
-            self.election.standing = Standing.SCOUT
-            self.leader.scout(self.election.next_ballot(), self.learner.next_slot, now_s)
-        elif self.is_leader:
-            agreeing = sum(ballot == self.leader.ballot for ballot in ping.promised.values())
-            if agreeing >= self.view.quorum:
-                self.confirmed_nonce = ping.nonce
-                self._ping = None
+            if not self.election.defers_to(max(answered.promised.values())):
+                self._scout(now_s)
+        elif self.is_leader and answered.agreeing(self.leader.ballot) >= self.view.quorum:
+            self.confirmed_nonce = answered.nonce
+            self._pings.end()
 
     def _receive_p1b(self, source: Member, message: P1b, now_s: float) -> None:
-        if message.epoch != self.view.epoch:
-            return
         if message.promised > self.leader.ballot:
             self._preempted(message.promised, now_s)
         elif not self.leader.receive_p1b(source, message, self.learner.value_of, now_s):
-            if self.leader.is_scouting:
+            if self.leader.is_behind:
+                self._behind_at = self.learner.next_slot
+            elif self.leader.is_scouting:
                 self.election.wait(now_s)  # A long log comes in many pages: patience as long as they keep coming.
         else:
             self.election.standing = Standing.LEADER
@@ -208,17 +279,15 @@ class Replica:
     # Leading.
 
     def _receive_p2b(self, source: Member, message: P2b, now_s: float) -> None:
-        if message.epoch != self.view.epoch:
-            return
         if message.promised > self.leader.ballot:
             self._preempted(message.promised, now_s)
             return
         decided = self.leader.receive_p2b(source, message)
         if decided is not None:
             self.leader.advance(now_s)
-            ready = self.learner.learn(decided.slot, decided.value)
-            self.outputs.decisions.extend(ready)
+            ready = self.learner.learn(decided.slot, decided.value, is_final=False)
             self._untold.extend(ready)
+            self._hand_on(ready, now_s)
 
     def _lead(self, now_s: float) -> None:
         if not self.has_quorum(now_s):
@@ -228,9 +297,12 @@ class Replica:
         self._untold = []
         if now_s >= self._next_heartbeat_s:
             self._next_heartbeat_s = now_s + self._config.heartbeat_interval_s
+            self.truncation.decide(self.view, self.learner, now_s)
             self._send_heartbeat(self._peers)
-            if self._ping is None:
-                self._begin_ping(now_s)
+            if self._pings.round is None:
+                self._pings.begin(self.view, now_s)
+            self._pings.probe(self.membership.candidates(self.view), self.view)
+            self._reconfigure(now_s)
 
     def _preempted(self, promised: Ballot, now_s: float) -> None:
         self.election.saw(promised)
@@ -239,58 +311,81 @@ class Replica:
 
     def _step_down(self, leader: Member | None, ballot: Ballot, now_s: float) -> None:
         self.leader.retire()
-        self._ping = None
+        self._pings.end()
         self._untold = []
         self.election.follow(leader, ballot, now_s)
 
+    # Views.
+
+    def _reconfigure(self, now_s: float) -> None:
+        """Propose the view that the ensemble needs, if it is another one and the time is right for it."""
+        if self.leader.may_propose and self.truncation.have_entered(self.view):
+            acceptors, replicas = self.membership.wanted(self.view, self.truncation, self.learner.log_bytes, now_s)
+            if (acceptors, replicas) != (self.view.acceptors, self.view.replicas):
+                following = View(self.view.epoch + 1, acceptors, replicas, self.leader.next_slot + 1)
+                self.leader.propose(stop_sign(following), now_s)
+
+    def _leader_of(self, view: View) -> Leader:
+        return Leader(
+            view,
+            self.outputs,
+            noop=self._noop,
+            retransmit_interval_s=self._config.retransmit_interval_s,
+            window=self._config.max_slots_in_flight,
+        )
+
+    def _enter(self, view: View, now_s: float) -> None:
+        """Take part in a view from its first slot on. Whoever led runs phase 1 of it at once."""
+        was_leading = self.is_leader
+        if was_leading:
+            self._tell(self._peers, self._untold)
+        self._step_down(None if was_leading else self.election.leader, BOTTOM, now_s)
+        self.election.leader_ballot = BOTTOM
+        self.view = view
+        self.leader = self._leader_of(view)
+        self._acceptors = frozenset(view.acceptors)
+        self.majority_heard_at_s = now_s
+        leader = self.election.leader
+        if was_leading and self.me.index in view.replicas:
+            self._scout(now_s)
+        elif leader is not None and leader.index not in view.replicas:
+            self.election.stand_in_line(now_s, len(view.replicas), behind=leader.index)
+
     # Learning.
 
+    def _hand_on(self, ready: list[Decided], now_s: float) -> None:
+        """Execute what the learner has in order; after a stop-sign, as a member of the view that follows."""
+        while ready:
+            self.outputs.decisions.extend(ready)
+            following = following_view(ready[-1].value)
+            if following is None:
+                return
+            if (following.epoch, following.first_slot) != (self.view.epoch + 1, self.learner.next_slot):
+                raise Diverged(f"slot {ready[-1].slot} ends epoch {self.view.epoch} with the wrong view {following}.")
+            self._enter(following, now_s)
+            ready = self.learner.ready()
+
+    def _catch_up_from(self, peers: tuple[Member, ...]) -> None:
+        if peers:
+            self.outputs.send.append(Send(peers, CatchUp(self.view.epoch, self.learner.next_slot)))
+
     def _receive_catch_up(self, source: Member, message: CatchUp) -> None:
+        if message.from_slot < self.learner.first_slot:
+            self.outputs.send.append(Send((source,), Behind(self.view.epoch, message.from_slot)))
+            return
         self._tell((source,), self.learner.page(message.from_slot, self._config.catch_up_page_bytes))
 
     def _tell(self, to: tuple[Member, ...], decided: list[Decided]) -> None:
-        """Send decisions in slot order, a page at a time: one may be as large as a frame allows.
+        for page in decision_pages(self.view.epoch, decided if to else [], self._config.catch_up_page_bytes):
+            self.outputs.send.append(Send(to, page))
 
-        A page is of consecutive slots. What others told this leader meanwhile is missing among its own.
-        """
-        page: list[Decided] = []
-        size = 0
-        for one in decided if to else ():
-            is_next = not page or one.slot == page[-1].slot + 1
-            if page and (not is_next or size + len(one.value) > self._config.catch_up_page_bytes):
-                self._send_page(to, page)
-                page, size = [], 0
-            page.append(one)
-            size += len(one.value)
-        if page:
-            self._send_page(to, page)
-
-    def _send_page(self, to: tuple[Member, ...], page: list[Decided]) -> None:
-        values = tuple(value for _, value in page)
-        self.outputs.send.append(Send(to, Decisions(self.view.epoch, page[0].slot, values)))
-
-    # Pings.
-
-    def _heard(self, acceptor: Member, now_s: float) -> None:
+    def _heard(self, now_s: float) -> None:
         """An acceptor answered. The majority was last heard when its least recently heard member was."""
-        self._heard_at_s[acceptor] = now_s
-        if len(self._heard_at_s) >= self.view.quorum:
-            self.majority_heard_at_s = sorted(self._heard_at_s.values(), reverse=True)[self.view.quorum - 1]
-
-    def _begin_ping(self, now_s: float) -> PingRound:
-        self._ping = PingRound(self._next_nonce, now_s, now_s)
-        self._next_nonce += 1
-        self._send_ping(self.view.acceptors, self._ping)
-        return self._ping
-
-    def _still_asked(self, ping: PingRound) -> tuple[Member, ...]:
-        """Who has not answered, and for a leader also who answered before it had promised: it may have by now."""
-        if not self.is_leader:
-            return tuple(a for a in self.view.acceptors if a not in ping.promised)
-        return tuple(a for a in self.view.acceptors if ping.promised.get(a) != self.leader.ballot)
-
-    def _send_ping(self, to: tuple[Member, ...], ping: PingRound) -> None:
-        self.outputs.send.append(Send(to, Ping(self.view.epoch, ping.nonce)))
+        heard_at_s = self.membership.heard_at_s
+        latest = sorted((heard_at_s[a] for a in self.view.acceptors if a in heard_at_s), reverse=True)
+        if len(latest) >= self.view.quorum:
+            self.majority_heard_at_s = max(self.majority_heard_at_s, latest[self.view.quorum - 1])
 
     def _send_heartbeat(self, to: tuple[Member, ...]) -> None:
-        self.outputs.send.append(Send(to, Heartbeat(self.view.epoch, self.leader.ballot, self.learner.next_slot)))
+        decided, below = self.learner.next_slot, self.truncation.below
+        self.outputs.send.append(Send(to, Heartbeat(self.view.epoch, self.leader.ballot, decided, below)))

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from concoord_ray.errors import ProtocolViolation
+
 
 class Role(str, Enum):
     """What a process does in an ensemble."""
@@ -38,13 +40,44 @@ class Member(NamedTuple):
 
 
 class View(msgspec.Struct, frozen=True, array_like=True):
-    """The membership of one epoch. Epoch e ends at the slot whose decided value is e's stop-sign."""
+    """The membership of one epoch, which begins at ``first_slot`` and ends with its stop-sign.
+
+    Acceptors are named by incarnation, since they vote with their memory. Replicas are named by index alone: they vote
+    on nothing, and whatever life of theirs has caught up with the log is as good as another.
+    """
 
     epoch: int
     acceptors: tuple[Member, ...]
-    replicas: tuple[Member, ...]
+    replicas: tuple[int, ...]
+    first_slot: int = 0
 
     @property
     def quorum(self) -> int:
         """How many distinct acceptors make a majority."""
         return len(self.acceptors) // 2 + 1
+
+
+#: What a stop-sign begins with: the one byte that MessagePack, and with it any batch of commands, never begins with.
+_STOP_SIGN = b"\xc1"
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(View).decode
+
+
+def stop_sign(following: View) -> bytes:
+    """The value that ends an epoch: nothing of it is executed above its slot, and ``following`` holds from there on."""
+    return _STOP_SIGN + _encode(following)
+
+
+def is_stop_sign(value: bytes) -> bool:
+    """Whether a slot's value is a stop-sign."""
+    return value.startswith(_STOP_SIGN)
+
+
+def following_view(value: bytes) -> View | None:
+    """The view that follows a slot with this value, None if the value is no stop-sign."""
+    if not is_stop_sign(value):
+        return None
+    try:
+        return _decode(value[1:])
+    except msgspec.MsgspecError as error:
+        raise ProtocolViolation(f"a stop-sign of {len(value)} bytes cannot be decoded: {error}") from error

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
+
+import msgspec
 
 from concoord_ray.directory import Directory, MemberReport
+from concoord_ray.errors import StorageCorrupt
 from concoord_ray.paxos.acceptor import Acceptor
 from concoord_ray.paxos.messages import P1a, P2a, Ping
+from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.view import Member
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.node import Node, exit_broken
+from concoord_ray.storage.durable import DurableStorage, set_aside
+from concoord_ray.storage.group_commit import GroupCommit
 from concoord_ray.storage.memory import MemoryStorage
 
 logger = logging.getLogger(__name__)
@@ -23,29 +30,41 @@ class AcceptorRole:
     """One acceptor of one ensemble."""
 
     def __init__(self, boot: Boot, place: Whereabouts, discovery: Discovery) -> None:
-        self.node = Node(boot, place, discovery, self)
+        self._durable = _open_storage(boot) if boot.config.storage else None
+        incarnation = None if self._durable is None else self._durable.incarnation
+        self.node = Node(boot, place, discovery, self, incarnation=incarnation)
         self._discovery = discovery
-        self._storage = MemoryStorage()
         self._core = Acceptor(self.node.me, page_bytes=boot.config.catch_up_page_bytes)
+        self._storage: MemoryStorage | GroupCommit = MemoryStorage()
         self._joining: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen at once, vote once the view is known and names this incarnation."""
+        """Listen at once, vote in the views that name this incarnation."""
+        loop = asyncio.get_running_loop()
+        if self._durable is not None:
+            self._core.restore(self._durable.load())
+            self._storage = GroupCommit(self._durable.append, loop, self.broken)
         await self.node.start()
-        self._joining = asyncio.get_running_loop().create_task(self._join())
+        if self._core.view is None:
+            self._joining = loop.create_task(self._join())
 
     async def stop(self) -> None:
         """Leave."""
         await self.node.stop()
+        if isinstance(self._storage, GroupCommit):
+            await self._storage.close()
+        if self._durable is not None:
+            self._durable.close()
 
     async def _join(self) -> None:
+        """Take part in the first view. Every later one is brought by the scout that asks for votes in it."""
         view = await self._discovery.view()
         if self._core.join(view):
             self._perform()
         else:
-            logger.error(
-                "%s is not in the view of epoch %d: its former life's promises are lost with its memory, so it does "
-                "not vote. The ensemble goes on while a majority of the acceptors named there lives.",
+            logger.warning(
+                "%s is not in the view of epoch %d: a former life's promises are lost with its memory. It votes once a "
+                "view change has taken it in, which needs a majority of the acceptors that are in the view now.",
                 self.node.me,
                 view.epoch,
             )
@@ -65,9 +84,11 @@ class AcceptorRole:
     def _perform(self) -> None:
         """Everything is durable before anything that tells of it is sent."""
         outputs = self._core.outputs.take()
-        if outputs.persist:
-            self._storage.append(outputs.persist)
-        for send in outputs.send:
+        if outputs.persist or outputs.send:
+            self._storage.submit(outputs.persist, lambda: self._send(outputs.send))
+
+    def _send(self, sends: list[Send]) -> None:
+        for send in sends:
             for to in send.to:
                 self.node.send(to, send.message)
 
@@ -83,13 +104,28 @@ class AcceptorRole:
     def tick(self, now_s: float) -> None:
         """See ``NodeOwner``."""
 
-    def broken(self, error: Exception) -> None:
-        """See ``NodeOwner``."""
+    def broken(self, error: BaseException) -> None:
+        """See ``NodeOwner``; also when the disk has failed: what was not acknowledged never will be."""
         exit_broken(self.node.me, error)
 
     def report(self, report: MemberReport) -> MemberReport:
         """See ``NodeOwner``."""
-        view = self._core.view
-        if view is None:
-            return report
-        return MemberReport(report.member, report.address, report.node_id, report.pid, epoch=view.epoch, in_view=True)
+        return msgspec.structs.replace(report, view=self._core.view)
+
+
+def _open_storage(boot: Boot) -> DurableStorage:
+    """The acceptor's data; if they are broken they are set aside, and it begins anew as another acceptor."""
+    directory = boot.data_directory()
+    fresh = secrets.randbits(63)
+
+    def opened() -> DurableStorage:
+        return DurableStorage.open(
+            directory, ensemble=boot.ensemble, role=boot.role, index=boot.index, incarnation=fresh
+        )
+
+    try:
+        return opened()
+    except StorageCorrupt as error:
+        aside = set_aside(directory)
+        logger.critical("%s The data are kept in %s; this acceptor comes back as a new one.", error, aside)
+        return opened()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol, Union
 
 import msgspec
@@ -9,7 +10,22 @@ import msgspec
 from concoord_ray.config import Config
 from concoord_ray.directory import Directory, Report
 from concoord_ray.net.identity import Address
-from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, NewerView, P1a, P1b, P2a, P2b, Ping, Pong
+from concoord_ray.paxos.messages import (
+    Behind,
+    CatchUp,
+    Decisions,
+    Heartbeat,
+    NewerView,
+    P1a,
+    P1b,
+    P2a,
+    P2b,
+    Ping,
+    Pong,
+    Progress,
+    SnapshotChunk,
+    SnapshotPull,
+)
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.roles.watch import LeaseOver, Watch
 from concoord_ray.rsm.command import Busy, KeepAlive, Kept, Leading, NotLeader, Read, Reply, Request
@@ -25,6 +41,10 @@ class Boot(msgspec.Struct, frozen=True):
     role: Role
     index: int
     namespace: str
+
+    def data_directory(self) -> Path:
+        """Where this member keeps its data on its node's disk."""
+        return Path(self.config.storage, self.name, self.ensemble, f"{self.role}-{self.index}")
 
 
 class Whereabouts(msgspec.Struct, frozen=True):
@@ -46,7 +66,8 @@ class Discovery(Protocol):
 
 
 WireMessage = Union[
-    P1a, P1b, P2a, P2b, Ping, Pong, Decisions, Heartbeat, CatchUp, NewerView,
+    P1a, P1b, P2a, P2b, Ping, Pong, Decisions, Heartbeat, Progress, CatchUp, Behind, NewerView,
+    SnapshotPull, SnapshotChunk,
     Request, Read, KeepAlive, Kept, Reply, NotLeader, Leading, Busy,
     Report, Directory, Watch, LeaseOver,
 ]  # fmt: skip

@@ -76,8 +76,7 @@ class Follower:
 
     def directory_changed(self, directory: Directory) -> None:
         """See ``NodeOwner``."""
-        replicas = {r.member.index: r.member for r in directory.members if r.member.role is Role.REPLICA}
-        self.node.aim(Role.REPLICA, replicas)
+        self.node.aim(Role.REPLICA, directory.members_of(Role.REPLICA))
 
     def tick(self, now_s: float) -> None:
         """See ``NodeOwner``."""

@@ -12,11 +12,13 @@ quick once it has run ``inline_after_runs`` times in a row within ``quick_call_s
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from concoord_ray.config import Config
 from concoord_ray.paxos.outputs import Decided
@@ -24,7 +26,12 @@ from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import Batch, Entry, Reply
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.objects import Kind
+from concoord_ray.rsm.snapshot import SnapshotFailed
+from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.rsm.wire import decode_batch
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 #: After a slow run a kind of call has to be quick this many times as often as at first.
 _DISTRUST = 64
@@ -39,6 +46,14 @@ class _Job:
     kinds: frozenset[Kind]
     calls: int
     began_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Aside(Generic[T]):
+    """Something else that only the thread may do with the executor; ``done`` gets its result on the loop."""
+
+    work: Callable[[], T]
+    done: Callable[[T], None]
 
 
 class Lane:
@@ -56,7 +71,7 @@ class Lane:
         self._done = done
         self._failed = failed
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | _Aside[Any] | None] = queue.SimpleQueue()
         #: Jobs on the thread, or on their way back from it.
         self._handed_over = 0
         self._quick_runs: dict[Kind, int] = {}
@@ -75,6 +90,31 @@ class Lane:
             self._handed_over += 1
             self._jobs.put(job)
 
+    def restore(self, snapshot: bytes) -> None:
+        """Go on from a snapshot, after what was handed over before."""
+
+        def restore() -> Applied:
+            self._executor.restore(snapshot)
+            return self._executor.take_applied()
+
+        self._run_aside(restore, lambda applied: self._done(applied, []))
+
+    def take_snapshot(self, taken: Callable[[Snapshot | None], None]) -> None:
+        """Take one after what was handed over before; None if an object's state cannot be pickled."""
+
+        def take() -> Snapshot | None:
+            try:
+                return Snapshot(self._executor.next_slot, self._executor.snapshot())
+            except SnapshotFailed as error:  # Its user's mistake: the replica goes on, and so does its log.
+                logger.warning("no snapshot can be taken: %s", error)
+                return None
+
+        self._run_aside(take, taken)
+
+    def _run_aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        self._handed_over += 1
+        self._jobs.put(_Aside(work, done))
+
     def executing(self) -> str:
         """What has been executing for longer than a moment, as "Class.method"; empty if nothing has. Any thread."""
         job = self._current
@@ -89,11 +129,18 @@ class Lane:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
+                if isinstance(job, _Aside):
+                    self._loop.call_soon_threadsafe(self._back_from, job.done, job.work())
+                    continue
                 applied, replies = self._perform(job)
             except BaseException as error:  # Diverged, out of memory: the role decides, on its loop.
                 self._loop.call_soon_threadsafe(self._failed, error)
                 return
             self._loop.call_soon_threadsafe(self._back, applied, replies)
+
+    def _back_from(self, done: Callable[[T], None], result: T) -> None:
+        self._handed_over -= 1
+        done(result)
 
     def _back(self, applied: Applied, replies: list[Reply]) -> None:
         self._handed_over -= 1

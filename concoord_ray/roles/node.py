@@ -53,7 +53,7 @@ class NodeOwner(Protocol):
 
 
 class Node:
-    """The process of one role. ``me.incarnation`` is drawn at every start without data."""
+    """The process of one role."""
 
     def __init__(
         self,
@@ -63,10 +63,14 @@ class Node:
         owner: NodeOwner,
         *,
         tick_interval_s: float | None = None,
+        incarnation: int | None = None,
     ) -> None:
-        """Without a ``place`` the node neither listens nor reports itself: a client. ``owner`` ticks if asked to."""
+        """Without a ``place`` the node neither listens nor reports itself: a client. ``owner`` ticks if asked to.
+
+        A member that has kept its data has kept its ``incarnation`` too.
+        """
         self.boot = boot
-        self.me = Member(boot.role, boot.index, secrets.randbits(63))
+        self.me = Member(boot.role, boot.index, secrets.randbits(63) if incarnation is None else incarnation)
         self.directory = Directory(())
         self._place = place
         self._discovery = discovery
@@ -113,12 +117,14 @@ class Node:
             self.links.send(registry, report)
 
     def aim(self, role: Role, members: dict[int, Member]) -> None:
-        """Keep connections to these members, where the directory says that they are."""
+        """Keep connections to these members, where the directory says, or has said, that they are."""
         targets = {}
         for index, member in members.items():
             found = self.directory.find(role, index)
             if found is not None and found.member == member:
                 targets[index] = Target(member, found.address)
+            elif (known := self.links.target(role, index)) is not None and known.member == member:
+                targets[index] = known
         self.links.aim(role, targets)
 
     # links.LinksOwner

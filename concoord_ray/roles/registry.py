@@ -84,4 +84,4 @@ class RegistryRole:
 
 def _notable(report: MemberReport) -> tuple[object, ...]:
     """What others act on: not how far a replica has come."""
-    return report.member, report.address, report.epoch, report.in_view, report.is_leader
+    return report.member, report.address, report.view, report.is_leader

@@ -13,7 +13,19 @@ import random
 import time
 
 from concoord_ray.directory import Directory, MemberReport
-from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, NewerView, P1b, P2b, Pong
+from concoord_ray.paxos.messages import (
+    Behind,
+    CatchUp,
+    Decisions,
+    Heartbeat,
+    NewerView,
+    P1b,
+    P2b,
+    Pong,
+    Progress,
+    SnapshotChunk,
+    SnapshotPull,
+)
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
@@ -23,9 +35,14 @@ from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import KeepAlive, Read, Reply, Request
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.service import Service
+from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.rsm.wire import NOOP
 
 logger = logging.getLogger(__name__)
+
+_FROM_PEERS = (
+    P2b, Pong, P1b, Decisions, Heartbeat, Progress, CatchUp, Behind, NewerView, SnapshotPull, SnapshotChunk,
+)  # fmt: skip
 
 
 class ReplicaRole:
@@ -39,7 +56,9 @@ class ReplicaRole:
         self._lane: Lane | None = None
         self._starting: asyncio.Task[None] | None = None
         self._flush_is_due = False
+        self._is_taking_snapshot = False
         self._was_leader = False
+        self._view: View | None = None
 
     async def start(self) -> None:
         """Listen at once, take part once the view is known."""
@@ -76,7 +95,7 @@ class ReplicaRole:
         for message in messages:
             if isinstance(message, (Request, Read, KeepAlive)):
                 service.receive_client(source, message, now_s)
-            elif isinstance(message, (P2b, Decisions, Heartbeat, Pong, P1b, CatchUp, NewerView)):
+            elif isinstance(message, _FROM_PEERS):
                 service.receive_peer(source, message, now_s)
             else:
                 logger.warning("%s: %s is no message for a replica", self.node.me, type(message).__name__)
@@ -90,7 +109,7 @@ class ReplicaRole:
 
     def disconnected(self, member: Member) -> None:
         """See ``NodeOwner``. A closed connection is suspicion at once, so the clock is looked at at once."""
-        if self._service is not None:
+        if self._service is not None and not self.node.links.is_linked(member):
             now_s = time.monotonic()
             self._service.disconnected(member, now_s)
             self._service.tick(now_s)
@@ -122,8 +141,7 @@ class ReplicaRole:
             report.address,
             report.node_id,
             report.pid,
-            epoch=service.replica.view.epoch,
-            in_view=True,
+            view=service.replica.view,
             is_leader=service.replica.is_leader,
             applied_slot=service.applied_slot,
             executing="" if self._lane is None else self._lane.executing(),
@@ -132,16 +150,19 @@ class ReplicaRole:
     # Inside.
 
     def _aim(self, view: View) -> None:
-        """Dial the acceptors that the view names, and whoever lives at the other replicas' indices now."""
-        self.node.aim(Role.ACCEPTOR, {acceptor.index: acceptor for acceptor in view.acceptors})
-        peers = {}
-        for replica in view.replicas:
-            found = self.node.directory.find(Role.REPLICA, replica.index)
-            if found is not None and replica.index != self.node.me.index:
-                peers[replica.index] = found.member
-        self.node.aim(Role.REPLICA, peers)
+        """Dial the acceptors that the view names, and whoever else lives, in the view or not.
+
+        An acceptor that the view names is left for another one at its index only when its connection is gone: Ray may
+        have started a second life while the first, cut off from Ray, still votes.
+        """
+        node = self.node
+        acceptors, replicas = node.directory.members_of(Role.ACCEPTOR), node.directory.members_of(Role.REPLICA)
+        replicas.pop(node.me.index, None)
+        named = {member.index: member for member in view.acceptors if node.links.is_linked(member)}
+        node.aim(Role.ACCEPTOR, {**acceptors, **named})
+        node.aim(Role.REPLICA, replicas)
         if self._service is not None:
-            self._service.replica.set_peers(tuple(peers.values()))
+            self._service.replica.set_members(tuple(acceptors.values()), tuple(replicas.values()))
 
     def _perform(self) -> None:
         """Do what the core asked for since the last time, in its order."""
@@ -153,6 +174,9 @@ class ReplicaRole:
             payload = encode(send.message)
             for to in send.to:
                 node.links.send(to, payload)
+        if service.install is not None:
+            lane.restore(service.install.data)
+            service.install = None
         if outputs.decisions or service.reads:
             reads, service.reads = service.reads, []
             lane.execute(outputs.decisions, reads)
@@ -163,6 +187,14 @@ class ReplicaRole:
         if service.wants_flush and not self._flush_is_due:
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
+        if service.wants_snapshot and not self._is_taking_snapshot:
+            self._is_taking_snapshot = True
+            lane.take_snapshot(self._snapshot_taken)
+        if service.replica.view is not self._view:
+            self._view = service.replica.view
+            logger.info("%s is in %s", node.me, self._view)
+            self._aim(self._view)
+            node.tell_registries()
         if service.replica.is_leader != self._was_leader:
             self._was_leader = service.replica.is_leader
             logger.info("%s %s", node.me, "leads" if self._was_leader else "follows")
@@ -178,6 +210,12 @@ class ReplicaRole:
             self._perform()
         except Exception as error:  # A core that failed half-way must not be stepped again.
             self.broken(error)
+
+    def _snapshot_taken(self, snapshot: Snapshot | None) -> None:
+        self._is_taking_snapshot = False
+        if snapshot is not None and self._service is not None:
+            self._service.snapshot_made(snapshot, time.monotonic())
+            self._perform()
 
     def _executed(self, applied: Applied, reads: list[Reply]) -> None:
         service = self._service

@@ -18,14 +18,16 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from concoord_ray.config import Config
 from concoord_ray.errors import FrameTooLarge
-from concoord_ray.paxos.messages import Message
+from concoord_ray.paxos.messages import Message, SnapshotChunk, SnapshotPull
+from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.replica import Replica
-from concoord_ray.paxos.view import Member, Role
+from concoord_ray.paxos.view import Member, Role, following_view
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import (
     Batch,
@@ -43,6 +45,8 @@ from concoord_ray.rsm.command import (
     Request,
     ServiceMessage,
 )
+from concoord_ray.rsm.snapshot import header as snapshot_header
+from concoord_ray.rsm.transfer import Snapshot, SnapshotSink, SnapshotSource
 from concoord_ray.rsm.wire import encode_message
 
 
@@ -82,6 +86,10 @@ class Service:
         self.to_clients: list[ToClient] = []
         #: Reads to execute, after every decision that is in ``replica.outputs`` by now.
         self.reads: list[Entry] = []
+        #: A snapshot to go on from, before anything that is decided now.
+        self.install: Snapshot | None = None
+        self._source = SnapshotSource(config)
+        self._sink = SnapshotSink(config)
         self._config = config
         self._clients: dict[Member, None] = {}
         self._routes: dict[tuple[int, int], list[Member]] = {}
@@ -104,20 +112,28 @@ class Service:
     @property
     def wants_flush(self) -> bool:
         """Whether ``flush`` has something to propose or reads to move on."""
-        if self._waiting and self.replica.leader.slots_in_flight < self._config.max_slots_in_flight:
+        leader = self.replica.leader
+        if self._waiting and leader.may_propose and leader.slots_in_flight < self._config.max_slots_in_flight:
             return True
         confirming, confirmed = self._reads_confirming, self._reads_confirmed
         if confirmed and confirmed[0].barrier <= self.replica.learner.next_slot:
             return True
         if confirming is None:
-            return bool(self._reads_waiting)
+            return bool(self._reads_waiting) and self.replica.may_confirm
         return self.replica.confirmed_nonce >= confirming.nonce
 
     # Events.
 
     def receive_peer(self, source: Member, message: Message, now_s: float) -> None:
         """Step with a message from an acceptor or another replica."""
-        self.replica.receive(source, message, now_s)
+        if isinstance(message, SnapshotPull):
+            chunk = self._source.pull(source, message, self.replica.learner.first_slot, now_s)
+            if chunk is not None:
+                self.replica.outputs.send.append(Send((source,), chunk))
+        elif isinstance(message, SnapshotChunk):
+            self._receive_chunk(source, message, now_s)
+        else:
+            self.replica.receive(source, message, now_s)
         self._notice_leadership(now_s)
 
     def connected(self, peer: Member, now_s: float) -> None:
@@ -151,7 +167,7 @@ class Service:
 
     def executed(self, applied: Applied, now_s: float) -> None:
         """The executor has applied some slots."""
-        self.applied_slot = applied.next_slot
+        self.applied_slot = self.replica.truncation.applied_slot = applied.next_slot
         if applied.time_ns > self._now_ns(now_s) or not self.replica.is_leader:
             self._time_ns, self._time_at_s = applied.time_ns, now_s
         self._next_deadline_ns = applied.next_deadline_ns
@@ -178,6 +194,7 @@ class Service:
         self._ticked_at_s = now_s
         self.replica.tick(now_s)
         self._notice_leadership(now_s)
+        self._tick_snapshots(now_s)
         if self.replica.is_leader:
             self._expire_leases(now_s)
 
@@ -186,7 +203,7 @@ class Service:
         if not self.replica.is_leader:
             return
         config, leader = self._config, self.replica.leader
-        while self._waiting and leader.slots_in_flight < config.max_slots_in_flight:
+        while self._waiting and leader.may_propose and leader.slots_in_flight < config.max_slots_in_flight:
             entries: list[Entry] = []
             size = 0
             while self._waiting and len(entries) < config.max_batch_commands:
@@ -200,6 +217,7 @@ class Service:
             deadline_ns is not None
             and deadline_ns > self._deadline_proposed_ns
             and deadline_ns <= self._now_ns(now_s)
+            and leader.may_propose
             and leader.slots_in_flight < config.max_slots_in_flight
         ):
             self._propose((), now_s, wall_ns)
@@ -218,7 +236,7 @@ class Service:
         elif _size_bytes(entry) > self._config.max_payload_bytes:
             refusal = self._too_large(*key, "it", _size_bytes(entry))
             self.to_clients.append(ToClient(client, refusal))
-        elif len(self._waiting) >= self._config.max_queued_commands:
+        elif len(self._waiting) >= self._config.max_queued_commands or self._log_is_full():
             self.to_clients.append(ToClient(client, Busy(*key)))
         else:
             self._routes[key] = [client]
@@ -234,6 +252,10 @@ class Service:
             self._routes[key].append(client)
             self._reads_waiting.append(entry)
             self._reads_queued += 1
+
+    def _log_is_full(self) -> bool:
+        """Some replica still needs more of the log than is kept: commands wait until it has caught up, or has left."""
+        return self.replica.learner.log_bytes >= self._config.max_log_bytes
 
     def _too_large(self, session: int, seq: int, what: str, size_bytes: int) -> Reply:
         text = (
@@ -263,10 +285,45 @@ class Service:
             entries = self._reads_confirmed.popleft().entries
             self._reads_queued -= len(entries)
             self.reads.extend(entries)
-        if self._reads_waiting and self._reads_confirming is None:
+        if self._reads_waiting and self._reads_confirming is None and self.replica.may_confirm:
             barrier = self.replica.read_barrier
             self._reads_confirming = _ReadRound(self.replica.confirm(now_s), barrier, self._reads_waiting)
             self._reads_waiting = []
+
+    # Snapshots.
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """Whether another replica waits for a snapshot of this one's state."""
+        return self._source.is_wanted
+
+    def snapshot_made(self, snapshot: Snapshot, now_s: float) -> None:
+        """A snapshot of this replica's state, for whoever waits."""
+        self._send_all(self._source.made(snapshot, now_s))
+
+    def _tick_snapshots(self, now_s: float) -> None:
+        replica = self.replica
+        self._source.tick(now_s)
+        if not replica.is_behind:
+            self._sink.stop()
+            return
+        leader = replica.election.leader
+        sources = tuple(sorted(replica.peers, key=lambda peer: (peer == leader, peer.index)))
+        self._send_all(self._sink.tick(replica.learner.next_slot, sources, now_s))
+
+    def _receive_chunk(self, source: Member, chunk: SnapshotChunk, now_s: float) -> None:
+        replica = self.replica
+        snapshot, asking = self._sink.receive(source, chunk, replica.learner.next_slot, now_s)
+        self._send_all(asking)
+        if snapshot is not None:
+            header = snapshot_header(snapshot.data)
+            view = following_view(header.extra) or replica.view
+            if replica.install(view, header.next_slot, now_s):
+                self.install = snapshot
+                self._leases.clear()
+
+    def _send_all(self, messages: Sequence[tuple[Member, SnapshotPull | SnapshotChunk]]) -> None:
+        self.replica.outputs.send.extend(Send((to,), message) for to, message in messages)
 
     # Leases.
 

@@ -6,7 +6,7 @@ place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from concoord_ray.paxos.outputs import Record
 
@@ -18,5 +18,6 @@ class MemoryStorage:
         """What an earlier life made durable: nothing."""
         return ()
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Make records durable before their answers are sent."""
+    def submit(self, records: Sequence[Record], release: Callable[[], None]) -> None:
+        """Make records durable, then call ``release``."""
+        release()

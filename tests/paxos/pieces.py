@@ -25,8 +25,8 @@ def replica(index: int, incarnation: int = 0) -> Member:
     return Member(Role.REPLICA, index, 200 + index + 1000 * incarnation)
 
 
-def view(acceptors: int = 3, replicas: int = 3, epoch: int = 0) -> View:
-    return View(epoch, tuple(map(acceptor, range(acceptors))), tuple(map(replica, range(replicas))))
+def view(acceptors: int = 3, replicas: int = 3, epoch: int = 0, first_slot: int = 0) -> View:
+    return View(epoch, tuple(map(acceptor, range(acceptors))), tuple(range(replicas)), first_slot)
 
 
 def ballot(number: int, leader: int = 0) -> Ballot:
@@ -56,7 +56,7 @@ def promise(
     number: Ballot, *accepted: tuple[Ballot, int, bytes], from_slot: int = 0, next_slot: int | None = None
 ) -> P1b:
     """A p1b that promises the ballot that it was asked for."""
-    return P1b(0, number, number, from_slot, tuple(PValue(*one) for one in accepted), next_slot)
+    return P1b(0, number, number, from_slot, tuple(PValue(*one) for one in accepted), next_slot, 0)
 
 
 def acceptance(number: Ballot, slot: int) -> P2b:
@@ -91,4 +91,6 @@ def no_decisions(slot: int) -> bytes | None:
 
 def follower(index: int = 0, now_s: float = 0.0, incarnation: int = 0) -> Replica:
     """A replica that has just started."""
-    return Replica(replica(index, incarnation), view(), CONFIG, noop=NOOP, rng=random.Random(index), now_s=now_s)
+    one = Replica(replica(index, incarnation), view(), CONFIG, noop=NOOP, rng=random.Random(index), now_s=now_s)
+    one.set_members(tuple(map(acceptor, range(3))), tuple(map(replica, range(3))))
+    return one

@@ -7,7 +7,7 @@ import pytest
 from concoord_ray.paxos.acceptor import Acceptor
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
 from concoord_ray.paxos.messages import NewerView, P1a, P1b, P2a, P2b, Ping, Pong, PValue
-from concoord_ray.paxos.outputs import Accepted, Joined, Promised
+from concoord_ray.paxos.outputs import Accepted, Joined, Promised, Record, Truncated
 from concoord_ray.paxos.view import View
 from tests.paxos.pieces import acceptor, answers, ballot, joined, replica, sent, view
 
@@ -17,9 +17,9 @@ LOW, MIDDLE, HIGH = ballot(1), ballot(2), ballot(3)
 def test_a_promise_is_never_taken_back() -> None:
     one = joined()
     answers(one, P1a(view(), HIGH, 0))
-    assert answers(one, P1a(view(), LOW, 0)) == [P1b(0, LOW, HIGH, 0, (), None)]
+    assert answers(one, P1a(view(), LOW, 0)) == [P1b(0, LOW, HIGH, 0, (), None, 0)]
     assert answers(one, P2a(0, LOW, 0, b"late")) == [P2b(0, LOW, HIGH, 0)]
-    assert answers(one, P1a(view(), HIGH, 0)) == [P1b(0, HIGH, HIGH, 0, (), None)]
+    assert answers(one, P1a(view(), HIGH, 0)) == [P1b(0, HIGH, HIGH, 0, (), None, 0)]
 
 
 def test_a_pvalue_is_accepted_in_the_promised_ballot_or_a_higher_one() -> None:
@@ -28,13 +28,13 @@ def test_a_pvalue_is_accepted_in_the_promised_ballot_or_a_higher_one() -> None:
     assert answers(one, P2a(0, LOW, 0, b"low")) == [P2b(0, LOW, MIDDLE, 0)]
     assert answers(one, P2a(0, MIDDLE, 0, b"middle")) == [P2b(0, MIDDLE, MIDDLE, 0)]
     assert answers(one, P2a(0, HIGH, 0, b"high")) == [P2b(0, HIGH, HIGH, 0)]
-    assert answers(one, P1a(view(), HIGH, 0)) == [P1b(0, HIGH, HIGH, 0, (PValue(HIGH, 0, b"high"),), None)]
+    assert answers(one, P1a(view(), HIGH, 0)) == [P1b(0, HIGH, HIGH, 0, (PValue(HIGH, 0, b"high"),), None, 0)]
 
 
 def test_an_acceptance_promises_its_ballot_too() -> None:
     one = joined()
     answers(one, P2a(0, HIGH, 0, b"high"))
-    assert answers(one, P1a(view(), MIDDLE, 0)) == [P1b(0, MIDDLE, HIGH, 0, (), None)]
+    assert answers(one, P1a(view(), MIDDLE, 0)) == [P1b(0, MIDDLE, HIGH, 0, (), None, 0)]
 
 
 def test_p1b_lists_the_highest_ballot_of_each_slot() -> None:
@@ -42,7 +42,7 @@ def test_p1b_lists_the_highest_ballot_of_each_slot() -> None:
     for number, slot, value in ((LOW, 0, b"a"), (LOW, 1, b"b"), (MIDDLE, 1, b"c")):
         answers(one, P2a(0, number, slot, value))
     assert answers(one, P1a(view(), HIGH, 0)) == [
-        P1b(0, HIGH, HIGH, 0, (PValue(LOW, 0, b"a"), PValue(MIDDLE, 1, b"c")), None)
+        P1b(0, HIGH, HIGH, 0, (PValue(LOW, 0, b"a"), PValue(MIDDLE, 1, b"c")), None, 0)
     ]
 
 
@@ -50,7 +50,7 @@ def test_p1b_begins_at_the_slot_that_was_asked_for() -> None:
     one = joined()
     for slot in range(3):
         answers(one, P2a(0, LOW, slot, b"v%d" % slot))
-    assert answers(one, P1a(view(), HIGH, 2)) == [P1b(0, HIGH, HIGH, 2, (PValue(LOW, 2, b"v2"),), None)]
+    assert answers(one, P1a(view(), HIGH, 2)) == [P1b(0, HIGH, HIGH, 2, (PValue(LOW, 2, b"v2"),), None, 0)]
 
 
 def test_what_an_answer_says_is_durable_before_it_leaves() -> None:
@@ -99,7 +99,7 @@ def test_a_page_asked_for_after_a_preemption_carries_no_values() -> None:
     assert isinstance(page, P1b)
     assert page.next_slot == 1
     answers(one, P1a(view(), HIGH, 0), replica(1))
-    assert answers(one, P1a(view(), MIDDLE, 1)) == [P1b(0, MIDDLE, HIGH, 1, (), None)]
+    assert answers(one, P1a(view(), MIDDLE, 1)) == [P1b(0, MIDDLE, HIGH, 1, (), None, 0)]
 
 
 def test_an_acceptor_takes_part_only_in_a_view_that_names_its_incarnation() -> None:
@@ -116,28 +116,77 @@ def test_an_epoch_has_one_view() -> None:
     """Two views for one epoch would be two ensembles with one name, each with a majority of its own."""
     one = joined()
     other = View(0, (acceptor(0), acceptor(8), acceptor(9)), view().replicas)
-    assert answers(one, P1a(other, HIGH, 0)) == [NewerView(view())]
+    assert answers(one, P1a(other, HIGH, 0)) == []
     assert not one.join(other)
-    assert answers(one, P1a(view(), LOW, 0)) == [P1b(0, LOW, LOW, 0, (), None)]
+    assert answers(one, P1a(view(), LOW, 0)) == [P1b(0, LOW, LOW, 0, (), None, 0)]
 
 
 def test_a_pong_tells_the_promise_and_gives_the_nonce_back() -> None:
     fresh = Acceptor(acceptor(0), page_bytes=100)
-    fresh.receive(replica(0), Ping(0, 7))
-    assert sent(fresh.outputs) == [(replica(0), Pong(0, BOTTOM, 7))]
+    fresh.receive(replica(0), Ping(0, 7, 0))
+    assert sent(fresh.outputs) == [(replica(0), Pong(0, BOTTOM, 7, 0))]
     one = joined()
     answers(one, P1a(view(), HIGH, 0))
-    one.receive(replica(1), Ping(0, 8))
-    assert sent(one.outputs) == [(replica(1), Pong(0, HIGH, 8))]
+    one.receive(replica(1), Ping(0, 8, 0))
+    assert sent(one.outputs) == [(replica(1), Pong(0, HIGH, 8, 0))]
 
 
-def test_a_message_of_an_older_epoch_is_answered_with_the_newest_view() -> None:
+def test_an_epoch_that_has_ended_is_served_until_it_is_dropped() -> None:
+    """A replica that lags finds its stop-sign here."""
     one = joined()
-    newer = view(epoch=1)
-    answers(one, P1a(newer, LOW, 0))
-    for message in (P1a(view(), HIGH, 0), P2a(0, HIGH, 0, b"v"), Ping(0, 1)):
+    answers(one, P2a(0, MIDDLE, 0, b"stop"))
+    newer = view(epoch=1, first_slot=1)
+    answers(one, P1a(newer, LOW, 1))
+    shown = P1b(0, HIGH, HIGH, 0, (PValue(MIDDLE, 0, b"stop"),), None, 0)
+    assert answers(one, P1a(view(), HIGH, 0)) == [shown]
+    one.receive(replica(0), Ping(1, 1, 1))
+    one.outputs.take()
+    for message in (P1a(view(), HIGH, 0), P2a(0, HIGH, 0, b"v"), Ping(0, 1, 0)):
         one.receive(replica(2), message)
         assert sent(one.outputs) == [(replica(2), NewerView(newer))]
+
+
+def test_what_is_truncated_is_not_shown_and_said_to_be_gone() -> None:
+    one = joined()
+    for slot in range(5):
+        answers(one, P2a(0, LOW, slot, b"%d" % slot))
+    one.receive(replica(0), Ping(0, 1, 3))
+    assert one.outputs.take().persist == [Truncated(3, 0)]
+    page = (PValue(LOW, 3, b"3"), PValue(LOW, 4, b"4"))
+    assert answers(one, P1a(view(), MIDDLE, 0)) == [P1b(0, MIDDLE, MIDDLE, 0, page, None, 3)]
+    one.receive(replica(0), Ping(0, 2, 1))
+    assert one.truncated_below == 3
+    assert one.outputs.take().persist == []
+
+
+def test_a_slot_that_is_truncated_is_answered_and_not_kept_again() -> None:
+    """The proposal comes late: its slot was decided and executed by all."""
+    one = joined()
+    answers(one, P2a(0, LOW, 0, b"v"))
+    one.receive(replica(0), Ping(0, 1, 1))
+    one.outputs.take()
+    one.receive(replica(0), P2a(0, LOW, 0, b"v"))
+    outputs = one.outputs.take()
+    assert outputs.persist == []
+    assert [send.message for send in outputs.send] == [P2b(0, LOW, LOW, 0)]
+
+
+def test_an_epoch_that_was_dropped_is_never_joined_again() -> None:
+    """Its promises and values are gone: to join it anew would be amnesia."""
+    one = joined()
+    answers(one, P1a(view(epoch=1, first_slot=4), LOW, 4))
+    one.receive(replica(0), Ping(1, 1, 4))
+    records: list[Record] = [Joined(view(epoch=1, first_slot=4)), Promised(1, LOW), Truncated(4, 1)]
+    for acceptor_ in (one, restored(records)):
+        acceptor_.outputs.take()
+        assert not acceptor_.join(view())
+        assert answers(acceptor_, P1a(view(), HIGH, 0)) == [NewerView(view(epoch=1, first_slot=4))]
+
+
+def restored(records: list[Record]) -> Acceptor:
+    one = Acceptor(acceptor(0), page_bytes=1000)
+    one.restore(records)
+    return one
 
 
 def test_what_was_made_durable_is_what_comes_back() -> None:
@@ -149,8 +198,8 @@ def test_what_was_made_durable_is_what_comes_back() -> None:
     restored = Acceptor(acceptor(0), page_bytes=1000)
     restored.restore(one.outputs.take().persist)
     assert restored.view == view()
-    assert answers(restored, P1a(view(), MIDDLE, 0)) == [P1b(0, MIDDLE, HIGH, 0, (), None)]
-    assert answers(restored, P1a(view(), HIGH, 0)) == [P1b(0, HIGH, HIGH, 0, (PValue(MIDDLE, 0, b"b"),), None)]
+    assert answers(restored, P1a(view(), MIDDLE, 0)) == [P1b(0, MIDDLE, HIGH, 0, (), None, 0)]
+    assert answers(restored, P1a(view(), HIGH, 0)) == [P1b(0, HIGH, HIGH, 0, (PValue(MIDDLE, 0, b"b"),), None, 0)]
 
 
 def test_ballots_are_ordered_by_round_then_replica_then_incarnation() -> None:

@@ -84,7 +84,7 @@ class Bag:
         reborn = follower(member.index, self.now_s, incarnation=self.rng.randrange(1, 1 << 30))
         self.replicas[reborn.me] = reborn
         for one in self.replicas.values():
-            one.set_peers(tuple(self.replicas))
+            one.set_members((), tuple(self.replicas))
 
     def collect(self, source: Member, outputs: Outputs) -> None:
         taken = outputs.take()

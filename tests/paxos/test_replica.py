@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
 from concoord_ray.paxos.election import Standing
-from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, Message, P1a, P1b, P2a, P2b, Ping, Pong
+from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, Message, P1a, P1b, P2a, P2b, Ping, Pong, Progress
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member
 from tests.paxos.pieces import CONFIG, acceptance, acceptor, ballot, follower, promise, replica, sent, view
@@ -17,7 +17,7 @@ def pong_from(one: Replica, *indices: int, promised: Ballot = BOTTOM, now_s: flo
     """Answer the ping that ``one`` has just sent."""
     nonce = next(m.nonce for _, m in reversed(sent(one.outputs)) if isinstance(m, Ping))
     for index in indices:
-        one.receive(acceptor(index), Pong(0, promised, nonce), now_s)
+        one.receive(acceptor(index), Pong(0, promised, nonce, 0), now_s)
 
 
 def scout(index: int = 0, now_s: float = 0.0) -> Replica:
@@ -59,10 +59,10 @@ def test_a_candidate_first_asks_whether_it_reaches_a_majority() -> None:
     one.tick(0.0)
     assert {type(message) for _, message in sent(one.outputs)} == {Ping}
     assert one.election.standing is Standing.CANDIDATE
-    one.receive(acceptor(0), Pong(0, BOTTOM, 0), 0.0)
-    one.receive(acceptor(0), Pong(0, BOTTOM, 0), 0.0)
+    one.receive(acceptor(0), Pong(0, BOTTOM, 0, 0), 0.0)
+    one.receive(acceptor(0), Pong(0, BOTTOM, 0, 0), 0.0)
     assert one.election.standing is Standing.CANDIDATE
-    one.receive(acceptor(2), Pong(0, BOTTOM, 0), 0.0)
+    one.receive(acceptor(2), Pong(0, BOTTOM, 0, 0), 0.0)
     assert [message for _, message in sent(one.outputs)] == [P1a(view(), one.leader.ballot, 0)] * 3
 
 
@@ -70,18 +70,18 @@ def test_an_acceptor_outside_of_the_view_is_no_part_of_a_majority() -> None:
     one = follower()
     one.tick(0.0)
     for stranger in (acceptor(1, incarnation=1), acceptor(1, incarnation=2), replica(1)):
-        one.receive(stranger, Pong(0, BOTTOM, 0), 0.0)
-    one.receive(acceptor(0), Pong(0, BOTTOM, 0), 0.0)
+        one.receive(stranger, Pong(0, BOTTOM, 0, 0), 0.0)
+    one.receive(acceptor(0), Pong(0, BOTTOM, 0, 0), 0.0)
     assert one.election.standing is Standing.CANDIDATE
 
 
 def test_a_candidate_goes_above_every_ballot_that_it_has_heard_of() -> None:
     one = follower(now_s=0.0)
-    one.receive(replica(1), Heartbeat(0, ballot(3, 1), 0), 0.0)
+    one.receive(replica(1), Heartbeat(0, ballot(3, 1), 0, 0), 0.0)
     one.disconnected(replica(1), 0.0)
     one.tick(1.0)
     pong_from(one, 0, promised=ballot(7, 2), now_s=1.0)
-    one.receive(acceptor(1), Pong(0, ballot(5, 1), 0), 1.0)
+    one.receive(acceptor(1), Pong(0, ballot(5, 1), 0, 0), 1.0)
     assert one.leader.ballot == ballot(8, 0)
 
 
@@ -90,7 +90,7 @@ def test_a_candidate_does_not_count_the_answers_to_an_earlier_question() -> None
     one.tick(0.0)
     one.tick(10.0)
     for index in range(3):
-        one.receive(acceptor(index), Pong(0, BOTTOM, 0), 10.0)
+        one.receive(acceptor(index), Pong(0, BOTTOM, 0, 0), 10.0)
     assert one.election.standing is Standing.CANDIDATE
 
 
@@ -101,7 +101,7 @@ def test_a_replica_that_restarts_does_not_depose_a_leader_that_lives() -> None:
     pong_from(one, 0, 1, promised=ballot(4, 1))
     assert [message for _, message in sent(one.outputs) if isinstance(message, P1a)] == []
     one.tick(0.1)
-    one.receive(replica(1), Heartbeat(0, ballot(4, 1), 0), 0.2)
+    one.receive(replica(1), Heartbeat(0, ballot(4, 1), 0, 0), 0.2)
     assert one.election.leader == replica(1)
     assert one.election.standing is Standing.FOLLOWER
 
@@ -125,7 +125,7 @@ def test_the_next_in_line_stands_first_when_the_leader_is_gone() -> None:
     deadlines = {}
     for index in (0, 2):
         one = follower(index)
-        one.receive(replica(1), Heartbeat(0, ballot(1, 1), 0), 5.0)
+        one.receive(replica(1), Heartbeat(0, ballot(1, 1), 0, 0), 5.0)
         assert one.election.deadline_s >= 5.0 + CONFIG.election_timeout_s
         one.disconnected(replica(1), 6.0)
         deadlines[index] = one.election.deadline_s
@@ -134,7 +134,7 @@ def test_the_next_in_line_stands_first_when_the_leader_is_gone() -> None:
 
 def test_the_end_of_somebody_elses_connection_is_no_suspicion() -> None:
     one = follower(2)
-    one.receive(replica(1), Heartbeat(0, ballot(1, 1), 0), 5.0)
+    one.receive(replica(1), Heartbeat(0, ballot(1, 1), 0, 0), 5.0)
     for other in (replica(0), replica(1, incarnation=1), acceptor(1)):
         one.disconnected(other, 5.0)
     assert one.election.leader == replica(1)
@@ -147,12 +147,14 @@ def test_the_end_of_somebody_elses_connection_is_no_suspicion() -> None:
 def test_a_leader_follows_a_higher_ballot_only(heard: Ballot, follows: bool) -> None:
     one = leader()
     source = Member(replica(0).role, heard.replica, heard.incarnation)
-    one.receive(source, Heartbeat(0, heard, 0), 0.1)
+    one.receive(source, Heartbeat(0, heard, 0, 0), 0.1)
     assert one.is_leader is not follows
     assert (one.election.leader == source) is follows
 
 
-@pytest.mark.parametrize("message", [P1b(0, ballot(0), ballot(5, 1), 0, (), None), P2b(0, ballot(0), ballot(5, 1), 0)])
+@pytest.mark.parametrize(
+    "message", [P1b(0, ballot(0), ballot(5, 1), 0, (), None, 0), P2b(0, ballot(0), ballot(5, 1), 0)]
+)
 def test_a_leader_that_is_preempted_steps_down(message: P1b | P2b) -> None:
     one = leader()
     one.propose(b"v", 0.0)
@@ -166,8 +168,8 @@ def test_a_leader_without_a_majority_abdicates() -> None:
     one = leader()
     one.tick(CONFIG.election_timeout_s)
     led = [one.is_leader]
-    one.receive(acceptor(0), Pong(0, one.leader.ballot, 99), 1.5)
-    one.receive(acceptor(1, incarnation=1), Pong(0, BOTTOM, 99), 1.5)
+    one.receive(acceptor(0), Pong(0, one.leader.ballot, 99, 0), 1.5)
+    one.receive(acceptor(1, incarnation=1), Pong(0, BOTTOM, 99, 0), 1.5)
     one.tick(1.6)
     assert [*led, one.is_leader] == [True, False]
     assert not one.has_quorum(1.6)
@@ -245,9 +247,8 @@ def test_a_follower_that_misses_a_decision_asks_for_it() -> None:
     for slot in range(3):
         ahead.receive(replica(0), Decisions(0, slot, (b"%d" % slot,)), 0.0)
     behind.receive(replica(0), Decisions(0, 2, (b"2",)), 0.0)
-    behind.receive(replica(1), Heartbeat(0, ballot(1, 1), 3), 0.0)
-    (request,) = sent(behind.outputs)
-    assert request == (replica(1), CatchUp(0, 0))
+    behind.receive(replica(1), Heartbeat(0, ballot(1, 1), 3, 0), 0.0)
+    assert sent(behind.outputs) == [(replica(1), Progress(0, 0, 0)), (replica(1), CatchUp(0, 0))]
     ahead.outputs.take()
     ahead.receive(replica(2), CatchUp(0, 0), 0.0)
     for to, message in sent(ahead.outputs):
@@ -256,22 +257,20 @@ def test_a_follower_that_misses_a_decision_asks_for_it() -> None:
     assert behind.outputs.take().decisions == [(0, b"0"), (1, b"1"), (2, b"2")]
 
 
-def test_a_message_of_another_epoch_is_not_acted_on() -> None:
+def test_an_answer_of_another_epoch_counts_for_nothing() -> None:
     one = leader()
     slot = one.propose(b"v", 0.0)
     number = one.leader.ballot
     for index in range(3):
         one.receive(acceptor(index), P2b(1, number, number, slot), 0.0)
         one.receive(acceptor(index), P2b(1, ballot(0), ballot(8, 1), slot), 0.0)
-    one.receive(replica(1), Decisions(1, slot, (b"other",)), 0.0)
-    one.receive(replica(1), Heartbeat(1, ballot(8, 1), 5), 0.0)
     assert one.is_leader
     assert one.learner.next_slot == 0
 
 
 def test_the_current_incarnation_of_a_peer_hears_decisions() -> None:
     one = leader()
-    one.set_peers((replica(0), replica(1, incarnation=1), replica(2)))
+    one.set_members((), (replica(0), replica(1, incarnation=1), replica(2)))
     decide(one, b"v")
     one.tick(0.0)
     assert {to for to, message in sent(one.outputs) if isinstance(message, Decisions)} == {
@@ -286,13 +285,13 @@ def test_the_current_incarnation_of_a_peer_hears_decisions() -> None:
 def test_a_read_is_confirmed_by_a_majority_that_still_promises_this_ballot() -> None:
     one = leader()
     nonce = one.confirm(0.0)
-    one.receive(acceptor(0), Pong(0, one.leader.ballot, nonce), 0.0)
+    one.receive(acceptor(0), Pong(0, one.leader.ballot, nonce, 0), 0.0)
     assert one.confirmed_nonce < nonce
-    one.receive(acceptor(0), Pong(0, one.leader.ballot, nonce), 0.0)
-    one.receive(acceptor(1, incarnation=1), Pong(0, one.leader.ballot, nonce), 0.0)
-    one.receive(acceptor(1), Pong(0, BOTTOM, nonce), 0.0)
+    one.receive(acceptor(0), Pong(0, one.leader.ballot, nonce, 0), 0.0)
+    one.receive(acceptor(1, incarnation=1), Pong(0, one.leader.ballot, nonce, 0), 0.0)
+    one.receive(acceptor(1), Pong(0, BOTTOM, nonce, 0), 0.0)
     assert one.confirmed_nonce < nonce
-    one.receive(acceptor(2), Pong(0, one.leader.ballot, nonce), 0.0)
+    one.receive(acceptor(2), Pong(0, one.leader.ballot, nonce, 0), 0.0)
     assert one.confirmed_nonce == nonce
 
 
@@ -301,17 +300,17 @@ def test_a_round_that_began_before_the_read_does_not_confirm_it() -> None:
     before = one.confirm(0.0)
     nonce = one.confirm(0.0)
     for index in range(3):
-        one.receive(acceptor(index), Pong(0, one.leader.ballot, before), 0.0)
+        one.receive(acceptor(index), Pong(0, one.leader.ballot, before, 0), 0.0)
     assert one.confirmed_nonce < before < nonce
 
 
 def test_a_pong_with_a_higher_promise_ends_the_leadership() -> None:
     one = leader()
     nonce = one.confirm(0.0)
-    one.receive(acceptor(0), Pong(0, ballot(5, 1), nonce), 0.0)
+    one.receive(acceptor(0), Pong(0, ballot(5, 1), nonce, 0), 0.0)
     assert not one.is_leader
     for index in (1, 2):
-        one.receive(acceptor(index), Pong(0, one.leader.ballot, nonce), 0.0)
+        one.receive(acceptor(index), Pong(0, one.leader.ballot, nonce, 0), 0.0)
     assert one.confirmed_nonce < nonce
 
 
@@ -346,12 +345,12 @@ def test_a_lost_ping_is_sent_again_to_those_that_have_not_answered() -> None:
     one = leader()
     nonce = one.confirm(0.0)
     sent(one.outputs)
-    one.receive(acceptor(1), Pong(0, one.leader.ballot, nonce), 0.0)
+    one.receive(acceptor(1), Pong(0, one.leader.ballot, nonce, 0), 0.0)
     one.tick(CONFIG.retransmit_interval_s)
-    again = [to for to, message in sent(one.outputs) if message == Ping(0, nonce)]
+    again = [to for to, message in sent(one.outputs) if message == Ping(0, nonce, 0)]
     assert again == [acceptor(0), acceptor(2)]
     one.connected(acceptor(2), 0.3)
-    assert (acceptor(2), Ping(0, nonce)) in sent(one.outputs)
+    assert (acceptor(2), Ping(0, nonce, 0)) in sent(one.outputs)
 
 
 # All of it together: three replicas, three acceptors, and messages in any order.

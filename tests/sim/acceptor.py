@@ -14,7 +14,7 @@ import msgspec
 
 from concoord_ray.paxos.acceptor import Acceptor
 from concoord_ray.paxos.messages import P1a, P2a, Ping
-from concoord_ray.paxos.outputs import Accepted, Joined, Outputs, Promised, Record
+from concoord_ray.paxos.outputs import Outputs, Record
 from concoord_ray.paxos.view import Member, View
 from concoord_ray.roles.boot import decode, encode
 from tests.sim.host import Host
@@ -23,7 +23,7 @@ from tests.sim.network import Network
 from tests.sim.store import Store
 
 _encode_record = msgspec.msgpack.Encoder().encode
-_decode_record = msgspec.msgpack.Decoder(Joined | Promised | Accepted).decode
+_decode_record = msgspec.msgpack.Decoder(Record).decode
 
 
 class Disk(Protocol):
@@ -116,6 +116,11 @@ class AcceptorShell:
             self._core.restore(records)
         self._disk: Disk = Memory(me, watch) if store is None else GroupCommit(me, store, watch, broken)
         network.attach(me, host, self)
+
+    @property
+    def truncated_below(self) -> int:
+        """What it has dropped."""
+        return self._core.truncated_below
 
     def join(self, view: View) -> None:
         """Take part, if the view names this incarnation."""

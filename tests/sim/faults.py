@@ -30,6 +30,8 @@ class FaultKind(Enum):
     CLOCK_JUMP = "clock_jump"
     WALL_STEP = "wall_step"
     CLOCK_DRIFT = "clock_drift"
+    #: No fault, but as unwelcome in the midst of others.
+    RESIZE = "resize"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class FaultProfile:
     clock_jump: float = 0.3
     wall_step: float = 0.3
     clock_drift: float = 0.3
+    resize: float = 0.0
     max_jump_s: float = 30.0
     max_drift_ppm: int = 100_000
 
@@ -101,6 +104,9 @@ class Cluster(Protocol):
     def wipe(self, host: Host) -> None:
         """Lose the disk of a host that is down."""
 
+    def resize(self) -> None:
+        """Ask for more or fewer acceptors and replicas."""
+
     def restart(self, host: Host) -> None:
         """Bring the host up and start its roles again."""
 
@@ -133,6 +139,8 @@ def _draw(
     hosts: Sequence[str],
     partners: Sequence[tuple[str, ...]],
 ) -> tuple[tuple[str, ...], float]:
+    if kind is FaultKind.RESIZE:
+        return (), 0.0
     if kind is FaultKind.PARTITION and partners and rng.random() < 0.5:
         return rng.choice(partners), 0.0
     if kind is FaultKind.PARTITION:
@@ -203,6 +211,9 @@ class Nemesis:
             raise ValueError(f"{fault}: no such host; there are {', '.join(hosts)}")
         if fault.kind in (FaultKind.PARTITION, FaultKind.MUTE, FaultKind.DEAFEN, FaultKind.CLOG):
             return self._inflict_on_links(fault, list(hosts))
+        if fault.kind is FaultKind.RESIZE:
+            self._cluster.resize()
+            return _nothing
         host = hosts[fault.victims[0]]
         if fault.kind is FaultKind.PAUSE:
             return self._pause(host)

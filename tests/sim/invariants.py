@@ -12,11 +12,10 @@ from collections.abc import Iterable
 
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
 from concoord_ray.paxos.messages import Decisions, Message, P1b, P2a, P2b, Pong
-from concoord_ray.paxos.outputs import Accepted, Joined, Promised, Record, Send
-from concoord_ray.paxos.view import Member, View
+from concoord_ray.paxos.outputs import Accepted, Joined, Promised, Record, Send, Truncated
+from concoord_ray.paxos.view import Member, View, following_view
 from concoord_ray.rsm.command import Outcome, Reply
 
-SlotKey = tuple[int, int]
 CallKey = tuple[int, int]
 
 
@@ -33,16 +32,60 @@ class Broken(AssertionError):
         self.invariant = type(checker).__name__
 
 
+class OneLineage:
+    """An epoch has one view, and each but the first begins where the stop-sign of the one before it stands."""
+
+    def __init__(self, first: View) -> None:
+        #: By epoch, as far as any replica has come.
+        self.views = [first]
+        self._named: dict[int, View] = {first.epoch: first}
+        self._proposed: list[View] = []
+
+    def proposed(self, view: View) -> None:
+        """A leader has proposed a stop-sign; it may come to hold, now or later."""
+        if view not in self._proposed:
+            self._proposed.append(view)
+
+    def named(self, view: View) -> View:
+        """Somebody takes part in this view."""
+        known = self._named.setdefault(view.epoch, view)
+        if known != view:
+            raise Broken(self, f"epoch {view.epoch} has two views, {known} and {view}")
+        return known
+
+    def view(self, epoch: int) -> View | None:
+        return self._named.get(epoch)
+
+    def known(self) -> list[View]:
+        """Every view that holds or may come to hold."""
+        return [*self.views, *(view for view in self._proposed if view.epoch >= len(self.views))]
+
+    def passed(self, by: Member, slot: int, value: bytes) -> None:
+        """A replica has handed on a slot."""
+        view = following_view(value)
+        if view is None:
+            return
+        self.named(view)
+        if view.first_slot != slot + 1 or view.epoch > len(self.views):
+            raise Broken(self, f"{by} passed to {view} in slot {slot}, after {self.views[-1]}")
+        if view.epoch == len(self.views):
+            self.views.append(view)
+
+    def at(self, slot: int) -> View:
+        """The view that a slot belongs to."""
+        return next(view for view in reversed(self.views) if view.first_slot <= slot)
+
+
 class OneValuePerSlot:
-    """At most one value is ever decided for an (epoch, slot), by anyone (agreement)."""
+    """At most one value is ever handed on for a slot, by anyone (agreement)."""
 
     def __init__(self) -> None:
-        self.decided: dict[SlotKey, bytes] = {}
+        self.decided: dict[int, bytes] = {}
 
-    def check(self, key: SlotKey, value: bytes, by: Member) -> None:
-        known = self.decided.setdefault(key, value)
+    def check(self, slot: int, value: bytes, by: Member) -> None:
+        known = self.decided.setdefault(slot, value)
         if known != value:
-            raise Broken(self, f"{by} decided {_brief(value)} for slot {key[1]}, where {_brief(known)} was decided")
+            raise Broken(self, f"{by} decided {_brief(value)} for slot {slot}, where {_brief(known)} was decided")
 
 
 class OneValuePerBallot:
@@ -51,7 +94,10 @@ class OneValuePerBallot:
     def __init__(self) -> None:
         self._proposed: dict[tuple[int, Ballot, int], bytes] = {}
 
-    def check(self, by: Member, message: P2a) -> None:
+    def check(self, by: Member, message: P2a, lineage: OneLineage) -> None:
+        following = following_view(message.value)
+        if following is not None:
+            lineage.proposed(following)
         if (message.ballot.replica, message.ballot.incarnation) != (by.index, by.incarnation):
             raise Broken(self, f"{by} proposed in ballot {message.ballot}, which is another's")
         known = self._proposed.setdefault((message.epoch, message.ballot, message.slot), message.value)
@@ -60,26 +106,33 @@ class OneValuePerBallot:
 
 
 class ChosenByMajority:
-    """What is decided was accepted, durably, by a majority of the view in one ballot; no two values of a slot are."""
+    """What is decided was accepted, durably, by a majority of its slot's view in one ballot.
 
-    def __init__(self, view: View) -> None:
-        self._majority = majority(view)
+    No two values of an (epoch, slot) are.
+    """
+
+    def __init__(self, lineage: OneLineage) -> None:
+        self._lineage = lineage
         self._accepted: dict[tuple[int, Ballot, int], tuple[bytes, set[Member]]] = {}
-        self.chosen: dict[SlotKey, bytes] = {}
+        self.chosen: dict[tuple[int, int], bytes] = {}
 
     def accepted(self, by: Member, record: Accepted) -> None:
         pvalue = record.pvalue
         value, acceptors = self._accepted.setdefault((record.epoch, pvalue.ballot, pvalue.slot), (pvalue.value, set()))
-        acceptors.add(by)
-        if len(acceptors) >= self._majority:
+        view = self._lineage.view(record.epoch)
+        assert view is not None, "an acceptor joins before it accepts"
+        acceptors.update({by} & set(view.acceptors))
+        if len(acceptors) >= majority(view):
             known = self.chosen.setdefault((record.epoch, pvalue.slot), value)
             if known != value:
                 both = f"{_brief(known)}, and {_brief(value)} in ballot {pvalue.ballot}"
                 raise Broken(self, f"two values are chosen for slot {pvalue.slot}: {both}")
 
-    def decided(self, key: SlotKey, value: bytes, by: Member) -> None:
-        if self.chosen.get(key) != value:
-            raise Broken(self, f"{by} took {_brief(value)} for decided in slot {key[1]}; no majority has accepted it")
+    def decided(self, slot: int, value: bytes, by: Member) -> None:
+        epoch = self._lineage.at(slot).epoch
+        if self.chosen.get((epoch, slot)) != value:
+            what = f"slot {slot} of epoch {epoch}"
+            raise Broken(self, f"{by} took {_brief(value)} for decided in {what}; no majority has accepted it")
 
 
 class PromisesNeverFall:
@@ -134,6 +187,7 @@ class AnswersAreDurable:
         self._accepted: dict[tuple[Member, int, int], Ballot] = {}
         self._said_promised: dict[tuple[Member, int], Ballot] = {}
         self._said_accepted: dict[tuple[Member, int, int], Ballot] = {}
+        self._truncated: dict[Member, Truncated] = {}
 
     def became_durable(self, by: Member, record: Record) -> None:
         if isinstance(record, Promised):
@@ -141,6 +195,8 @@ class AnswersAreDurable:
         elif isinstance(record, Accepted):
             self._promised[by, record.epoch] = record.pvalue.ballot
             self._accepted[by, record.epoch, record.pvalue.slot] = record.pvalue.ballot
+        elif isinstance(record, Truncated):
+            self._truncated[by] = record
 
     def left(self, by: Member, message: Message) -> None:
         if isinstance(message, (P1b, P2b, Pong)) and message.promised != BOTTOM:
@@ -149,7 +205,9 @@ class AnswersAreDurable:
             self._said_promised[by, message.epoch] = message.promised
         if isinstance(message, P2b) and message.ballot == message.promised:
             key = (by, message.epoch, message.slot)
-            if self._accepted.get(key, BOTTOM) < message.ballot:
+            if self._accepted.get(key, BOTTOM) < message.ballot and not self._is_dropped(
+                by, message.epoch, message.slot
+            ):
                 raise Broken(self, f"{by} said that it accepted slot {message.slot} before that was durable")
             self._said_accepted[key] = message.ballot
 
@@ -162,22 +220,49 @@ class AnswersAreDurable:
         for record in records:
             self.became_durable(by, record)
         for key, ballot in self._said_promised.items():
-            if key[0] == by and self._promised.get(key, BOTTOM) < ballot:
+            if key[0] != by or self._is_dropped(by, key[1]):
+                continue
+            if self._promised.get(key, BOTTOM) < ballot:
                 raise Broken(self, f"{by} came back without the promise {ballot} that it had given")
         for place, ballot in self._said_accepted.items():
-            if place[0] == by and self._accepted.get(place, BOTTOM) < ballot:
+            if place[0] != by or self._is_dropped(*place):
+                continue
+            if self._accepted.get(place, BOTTOM) < ballot:
                 raise Broken(self, f"{by} came back without slot {place[2]}, which it had accepted in {ballot}")
+
+    def _is_dropped(self, by: Member, epoch: int, slot: int | None = None) -> bool:
+        truncated = self._truncated.get(by)
+        if truncated is None:
+            return False
+        return epoch < truncated.first_epoch or (slot is not None and slot < truncated.below)
 
 
 class NoVoteWithoutView:
-    """An incarnation that the view does not name never votes."""
+    """An incarnation that the view of an epoch does not name never votes in it."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    def __init__(self, lineage: OneLineage) -> None:
+        self._lineage = lineage
 
     def check(self, by: Member, message: Message) -> None:
-        if isinstance(message, (P1b, P2b)) and by not in self._view.acceptors:
-            raise Broken(self, f"{by} is not in the view, and answered {type(message).__name__}")
+        if isinstance(message, (P1b, P2b)):
+            view = self._lineage.view(message.epoch)
+            if view is None or by not in view.acceptors:
+                raise Broken(self, f"{by} is not in view {message.epoch}, and answered {type(message).__name__}")
+
+
+class TruncatedIsApplied:
+    """A slot is dropped only after every replica of a view then in force, in some life of it, has handed it on."""
+
+    def __init__(self, lineage: OneLineage) -> None:
+        self._lineage = lineage
+
+    def check(self, by: Member, truncated: Truncated, order: GapFree) -> None:
+        reached: dict[int, int] = {}
+        for replica, next_slot in order.next_slots.items():
+            reached[replica.index] = max(next_slot, reached.get(replica.index, 0))
+        views = [view for view in self._lineage.views if view.epoch >= self._lineage.at(truncated.below).epoch]
+        if not any(all(reached.get(index, 0) >= truncated.below for index in view.replicas) for view in views):
+            raise Broken(self, f"{by} dropped the slots below {truncated.below}, and the replicas are at {reached}")
 
 
 class SameExecution:
@@ -198,13 +283,19 @@ class GapFree:
     """A replica hands on slots in order, without gaps, each once."""
 
     def __init__(self) -> None:
-        self._next: dict[Member, int] = {}
+        self.next_slots: dict[Member, int] = {}
 
     def check(self, by: Member, slot: int) -> None:
-        expected = self._next.get(by, 0)
+        expected = self.next_slots.get(by, 0)
         if slot != expected:
             raise Broken(self, f"{by} handed on slot {slot} when slot {expected} was next")
-        self._next[by] = slot + 1
+        self.next_slots[by] = slot + 1
+
+    def installed(self, by: Member, next_slot: int) -> None:
+        """It goes on from a snapshot."""
+        if next_slot < self.next_slots.get(by, 0):
+            raise Broken(self, f"{by} went back to slot {next_slot} by a snapshot")
+        self.next_slots[by] = next_slot
 
 
 class ExactlyOnce:
@@ -254,14 +345,16 @@ class Watch:
     """All checkers of one run, and what the roles tell them."""
 
     def __init__(self, view: View) -> None:
+        self.lineage = OneLineage(view)
         self.slots = OneValuePerSlot()
         self.ballots = OneValuePerBallot()
-        self.chosen = ChosenByMajority(view)
+        self.chosen = ChosenByMajority(self.lineage)
         self.promises = PromisesNeverFall()
         self.durable = AnswersAreDurable()
-        self.votes = NoVoteWithoutView(view)
+        self.votes = NoVoteWithoutView(self.lineage)
         self.execution = SameExecution()
         self.order = GapFree()
+        self.truncation = TruncatedIsApplied(self.lineage)
         self.once = ExactlyOnce()
         self.grants = GrantsToTheWaiting()
         self.counts: Counter[str] = Counter()
@@ -272,6 +365,12 @@ class Watch:
 
     def acceptor_stepped(self, by: Member, records: Iterable[Record]) -> None:
         """It asks for these to be made durable."""
+        for record in records:
+            if isinstance(record, Joined):
+                self.lineage.named(record.view)
+            elif isinstance(record, Truncated):
+                self.truncation.check(by, record, self.order)
+                self.counts["truncations"] += 1
         self.promises.stepped(by, records)
 
     def became_durable(self, by: Member, record: Record) -> None:
@@ -304,20 +403,26 @@ class Watch:
         """It speaks to acceptors or to other replicas."""
         message = send.message
         if isinstance(message, P2a):
-            self.ballots.check(by, message)
+            self.ballots.check(by, message, self.lineage)
         elif isinstance(message, Decisions):
             for slot, value in enumerate(message.values, message.first_slot):
-                self.decided(by, message.epoch, slot, value)
+                self.decided(by, slot, value)
 
-    def decided(self, by: Member, epoch: int, slot: int, value: bytes) -> None:
+    def decided(self, by: Member, slot: int, value: bytes) -> None:
         """It takes the value for decided."""
-        self.slots.check((epoch, slot), value, by)
-        self.chosen.decided((epoch, slot), value, by)
+        self.slots.check(slot, value, by)
+        self.chosen.decided(slot, value, by)
 
-    def handed_on(self, by: Member, epoch: int, slot: int, value: bytes) -> None:
+    def handed_on(self, by: Member, slot: int, value: bytes) -> None:
         """It gives the slot to its executor."""
         self.order.check(by, slot)
-        self.decided(by, epoch, slot, value)
+        self.decided(by, slot, value)
+        self.lineage.passed(by, slot, value)
+
+    def installed(self, by: Member, next_slot: int) -> None:
+        """It goes on from a snapshot that has everything below this slot."""
+        self.order.installed(by, next_slot)
+        self.counts["snapshots"] += 1
 
     def executed(self, by: Member, slot: int, value: bytes, replies: list[Reply], state: tuple[int, ...]) -> None:
         """Its executor has applied the slot, which gave these replies and led to this state."""

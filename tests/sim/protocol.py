@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import random
 
+from concoord_ray.paxos.outputs import Decided
 from concoord_ray.paxos.view import Member, View
 from concoord_ray.roles.boot import decode
 from tests.sim.cluster import Cluster
-from tests.sim.host import Host
+from tests.sim.host import Host, HostState
 from tests.sim.invariants import Watch
 from tests.sim.network import Network
 from tests.sim.replica import PEER_MESSAGES, ReplicaShell
 from tests.sim.scenario import Scenario
+
+_UP = HostState.UP
 
 
 class ProposingReplica(ReplicaShell):
@@ -36,6 +39,7 @@ class ProposingReplica(ReplicaShell):
         self._rng = random.Random(f"{scenario.seed}/values/{me}")
         self._think_max_s = scenario.think_max_s
         self._values = 0
+        self._is_installing = False
         self._propose_soon()
 
     # network.Endpoint
@@ -56,8 +60,28 @@ class ProposingReplica(ReplicaShell):
         self.tick(now_s)
 
     def tick(self, now_s: float) -> None:
+        self.replica.membership.size = self._owner.size
         self.replica.tick(now_s)
         self.take_outputs()
+        if self.replica.is_behind and not self._is_installing:
+            self._is_installing = True
+            self.host.after(self._rng.uniform(0.001, 0.2), self._install)
+
+    def take_outputs(self) -> list[Decided]:
+        """What is decided counts as executed at once."""
+        decisions = super().take_outputs()
+        self.replica.truncation.applied_slot = self.replica.learner.next_slot
+        return decisions
+
+    def _install(self) -> None:
+        """A snapshot from another replica has arrived. Of opaque values it says only where the log goes on."""
+        self._is_installing = False
+        source = self._owner.source_for(self.replica.learner.next_slot)
+        if source is not None:
+            there = source.replica
+            if self.replica.install(there.view, there.learner.next_slot, self.host.clock.now()):
+                self._watch.installed(self.me, there.learner.next_slot)
+            self.take_outputs()
 
     def _propose_soon(self) -> None:
         self.host.after(self._rng.uniform(0, self._think_max_s), self._propose)
@@ -65,7 +89,7 @@ class ProposingReplica(ReplicaShell):
     def _propose(self) -> None:
         self._propose_soon()
         has_room = self.replica.leader.slots_in_flight < self._config.max_slots_in_flight
-        if self.replica.is_leader and has_room and not self._owner.is_winding_down:
+        if self.replica.leader.may_propose and has_room and not self._owner.is_winding_down:
             self._values += 1
             value = f"{self.me}/{self._values}".encode().ljust(self._rng.randrange(20, 60), b".")
             self.replica.propose(value, self.host.clock.now())
@@ -81,17 +105,22 @@ class ProtocolOnly(Cluster[ProposingReplica]):
         return ProposingReplica(me, host, self.network, self.watch, self.view, self.scenario, self)
 
     def is_settled(self) -> bool:
-        """Everyone has learned everything that was decided, and someone leads."""
-        last = max((slot for _, slot in self.watch.slots.decided), default=-1)
-        return bool(self.leaders) and all(
+        """Everyone has learned everything that was decided, someone leads, and it is at full strength."""
+        last = max(self.watch.slots.decided, default=-1)
+        return self.is_at_full_strength() and all(
             shell.replica.learner.next_slot > last and shell.replica.leader.slots_in_flight == 0
             for shell in self.replicas.values()
         )
 
+    def source_for(self, next_slot: int) -> ProposingReplica | None:
+        """Some other replica that a snapshot can be had from: one that lives and has come further."""
+        sources = [s for s in self.replicas.values() if s.replica.learner.next_slot > next_slot and s.host.state is _UP]
+        return self.rng.choice(sources) if sources else None
+
     def progress(self) -> str:
         """Who has learned how much, for reports."""
-        last = max((slot for _, slot in self.watch.slots.decided), default=-1)
-        return f"decided up to {last}; " + ", ".join(
+        last = max(self.watch.slots.decided, default=-1)
+        return f"decided up to {last}, {self.weakness()}; " + ", ".join(
             f"{shell.me} next {shell.replica.learner.next_slot}, {shell.replica.leader.slots_in_flight} in flight"
             for shell in self.replicas.values()
         )

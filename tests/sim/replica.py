@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from typing import Any
+from typing import Any, get_args
 
-from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, Message, NewerView, P1b, P2b, Pong
+from concoord_ray.paxos.messages import Message, ReplicaMessage
 from concoord_ray.paxos.outputs import Decided
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View
@@ -28,7 +28,7 @@ from tests.sim.network import Flavour, Network
 from tests.sim.primitives import NobodyWaitsInVain
 from tests.sim.scenario import Scenario
 
-PEER_MESSAGES = (P2b, Decisions, Heartbeat, Pong, P1b, CatchUp, NewerView)
+PEER_MESSAGES = get_args(ReplicaMessage)
 
 
 class WatchedExecutor(Executor):
@@ -123,19 +123,20 @@ class ReplicaShell:
         self.replica = Replica(me, view, config, noop=NOOP, rng=rng, now_s=now_s)
         self._ticked_at_s = now_s
         self._was_leader = False
-        #: Who lives at each acceptor's index. A connection proves its peer's incarnation; a datagram reaches anyone.
+        self._view = view
+        #: Who lives at each acceptor's index.
         self._acceptors: dict[int, Member] = {}
+        self._replicas: dict[int, Member] = {}
         network.attach(me, host, self)
         host.after(config.tick_interval_s, self._tick)
 
     def look_up(self, acceptors: dict[int, Member], replicas: dict[int, Member]) -> None:
         """The directory has changed: connect to who is there now."""
-        if self._network.profile.flavour is Flavour.DATAGRAM:
-            self._acceptors = acceptors
+        self._acceptors, self._replicas = acceptors, replicas
         peers = tuple(member for index, member in replicas.items() if index != self.me.index)
-        for member in (*self.replica.view.acceptors, *peers):
+        for member in (*self.replica.view.acceptors, *acceptors.values(), *peers):
             self._network.connect(self.me, member)
-        self.replica.set_peers(peers)
+        self.replica.set_members(tuple(acceptors.values()), peers)
 
     # network.Endpoint
 
@@ -160,7 +161,11 @@ class ReplicaShell:
             self._watch.replica_sends(self.me, send)
             self._send(send.to, send.message)
         for decided in outputs.decisions:
-            self._watch.handed_on(self.me, self.replica.view.epoch, decided.slot, decided.value)
+            self._watch.handed_on(self.me, decided.slot, decided.value)
+        if self.replica.view is not self._view:
+            self._view = self.replica.view
+            self._network.trace.log(str(self.me), f"enters {self._view}")
+            self.look_up(self._acceptors, self._replicas)
         if self.replica.is_leader != self._was_leader:
             self._was_leader = self.replica.is_leader
             self._watch.counts["elections"] += self._was_leader
@@ -171,7 +176,9 @@ class ReplicaShell:
     def _send(self, to: tuple[Member, ...], message: Message) -> None:
         data = encode(message)
         for member in to:
-            there = self._acceptors.get(member.index, member) if member.role is Role.ACCEPTOR else member
+            there = member
+            if member.role is Role.ACCEPTOR and self._network.profile.flavour is Flavour.DATAGRAM:
+                there = self._acceptors.get(member.index, member)  # No handshake: a datagram reaches whoever is there.
             self._network.send(self.me, there, data)
 
     def _tick(self) -> None:

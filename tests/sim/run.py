@@ -84,6 +84,7 @@ def _measure(cluster: FullStack | ProtocolOnly, nemesis: Nemesis, outcome: Outco
     outcome.events = cluster.scheduler.events
     outcome.faults = nemesis.counts
     outcome.counts.update(cluster.watch.counts)
+    outcome.counts["views"] = len(cluster.watch.lineage.views) - 1
     outcome.counts["slots"] = len(cluster.watch.slots.decided)
     if isinstance(cluster, FullStack):
         outcome.counts["calls"] = cluster.record.calls

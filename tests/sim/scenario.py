@@ -54,6 +54,8 @@ class Scenario:
     has_gateway: bool
     threads: int
     think_max_s: float
+    #: How many more acceptors and replicas there are than the first view names; whoever resizes may call on them.
+    spares: int = 0
     #: How long the executor takes for what it is handed, mostly; and how often, and up to how long, it takes longer.
     execute_max_s: float = 0.002
     slow_execute_probability: float = 0.0
@@ -78,7 +80,7 @@ class Scenario:
 
 _NO_FAULTS: dict[str, Any] = {
     "partition": 0.0, "mute": 0.0, "deafen": 0.0, "clog": 0.0, "pause": 0.0, "crash": 0.0, "wipe": 0.0,
-    "clock_jump": 0.0, "wall_step": 0.0, "clock_drift": 0.0,
+    "clock_jump": 0.0, "wall_step": 0.0, "clock_drift": 0.0, "resize": 0.0,
 }  # fmt: skip
 
 
@@ -119,6 +121,7 @@ def _protocol(seed: int, rng: random.Random) -> Scenario:
     if rng.random() < 0.4:
         return _duel(seed, rng)
     durable = rng.random() < 0.5
+    spares = rng.choice((0, 0, 1, 2))
     return Scenario(
         seed=seed,
         kind=Kind.PROTOCOL,
@@ -131,13 +134,14 @@ def _protocol(seed: int, rng: random.Random) -> Scenario:
             duration_min_s=0.02,
             duration_max_s=1.5,
             max_jump_s=3.0,
-            **_weights(rng, durable),
+            **{**_weights(rng, durable), "resize": 0.3 * spares},
         ),
         durable=durable,
         clients=0,
         has_gateway=False,
         threads=0,
         think_max_s=rng.choice((0.02, 0.05, 0.1)),
+        spares=spares,
     )
 
 
@@ -195,6 +199,8 @@ def _config(rng: random.Random) -> Config:
         max_batch_commands=rng.choice((1, 3, 4096)),
         max_queued_commands=rng.choice((3, 1000, 1000)),
         catch_up_page_bytes=rng.choice((400, 2000, 1 << 20)),
+        truncate_slots=rng.choice((5, 50, 10_000)),
+        replace_after_s=rng.choice((0.1, 0.5)),
     )
 
 

@@ -82,18 +82,18 @@ def test_a_read_does_not_wait_for_ever_for_an_acceptor_that_promised_late() -> N
     one = Replica(replica(0), view(), CONFIG, noop=NOOP, rng=random.Random(1), now_s=0.0)
     one.tick(0.0)
     for index in (0, 1):
-        one.receive(acceptor(index), Pong(0, BOTTOM, 0), 0.0)
+        one.receive(acceptor(index), Pong(0, BOTTOM, 0, 0), 0.0)
     for index in (0, 1):
-        one.receive(acceptor(index), P1b(0, one.leader.ballot, one.leader.ballot, 0, (), None), 0.0)
+        one.receive(acceptor(index), P1b(0, one.leader.ballot, one.leader.ballot, 0, (), None, 0), 0.0)
     assert one.is_leader
     nonce = one.confirm(0.1)
-    one.receive(acceptor(0), Pong(0, one.leader.ballot, nonce), 0.1)
-    one.receive(acceptor(2), Pong(0, BOTTOM, nonce), 0.1)
+    one.receive(acceptor(0), Pong(0, one.leader.ballot, nonce, 0), 0.1)
+    one.receive(acceptor(2), Pong(0, BOTTOM, nonce, 0), 0.1)
     one.outputs.take()
     one.tick(0.2 + CONFIG.retransmit_interval_s)
     asked = [to.index for to, message in sent(one.outputs) if isinstance(message, Ping) and message.nonce == nonce]
     assert asked == [1, 2]
-    one.receive(acceptor(2), Pong(0, one.leader.ballot, nonce), 0.5)
+    one.receive(acceptor(2), Pong(0, one.leader.ballot, nonce, 0), 0.5)
     assert one.confirmed_nonce == nonce
 
 

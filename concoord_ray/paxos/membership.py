@@ -1,0 +1,100 @@
+"""Which view the ensemble needs: its size, the dead replaced, the lost left out.
+
+Pure judgement of one leader, on what it hears. Nothing here is a matter of safety: a view that comes of it holds only
+once a majority of the present acceptors has agreed to it, by a stop-sign.
+
+- An acceptor that is silent is replaced by another life at its index **that answers**, and only then: the ensemble is
+  better off with the hope that the first comes back than without any. One that still answers is never replaced,
+  whatever Ray believes of it.
+- A view is proposed only if a majority of its own acceptors has just answered.
+- A replica belongs to the view however long it is away, since it votes on nothing, until the log that is kept for it
+  grows long; then it is left out, and taken in again when it has caught up.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from concoord_ray.config import Config
+from concoord_ray.paxos.truncation import Truncation
+from concoord_ray.paxos.view import Member, View
+
+#: Within how many heartbeats an acceptor must have answered to count as alive.
+_ALIVE_HEARTBEATS = 5
+
+
+class Size(NamedTuple):
+    """How many acceptors and replicas an ensemble is to have."""
+
+    acceptors: int
+    replicas: int
+
+
+class Membership:
+    """What one replica knows of who lives, and what it would make of it as the leader."""
+
+    def __init__(self, index: int, config: Config) -> None:
+        #: What the users want; a logged command changes it.
+        self.size = Size(config.acceptors, config.replicas)
+        #: When each acceptor last answered, in the view or not.
+        self.heard_at_s: dict[Member, float] = {}
+        self._index = index
+        self._config = config
+        self._reported: dict[int, Member] = {}
+
+    def heard(self, acceptor: Member, now_s: float) -> None:
+        """An acceptor has answered something."""
+        self.heard_at_s[acceptor] = now_s
+
+    def set_acceptors(self, acceptors: tuple[Member, ...]) -> None:
+        """Which incarnations the directory has."""
+        self._reported = {acceptor.index: acceptor for acceptor in acceptors}
+
+    def candidates(self, view: View) -> tuple[Member, ...]:
+        """Acceptors that live, and are not in the view."""
+        return tuple(member for member in self._reported.values() if member not in view.acceptors)
+
+    def wanted(
+        self, view: View, truncation: Truncation, log_bytes: int, now_s: float
+    ) -> tuple[tuple[Member, ...], tuple[int, ...]]:
+        """The acceptors and replicas of the view that there should be; those of ``view`` if it should stay."""
+        self._forget(view)
+        alive_since_s = now_s - _ALIVE_HEARTBEATS * self._config.heartbeat_interval_s
+        named = {member.index: member for member in view.acceptors}
+        acceptors: list[Member] = []
+        for index in range(self.size.acceptors):
+            member, other = named.get(index), self._reported.get(index)
+            is_silent = member is None or not self._heard_since(member, now_s - self._config.replace_after_s)
+            if is_silent and other is not None and self._heard_since(other, alive_since_s):
+                member = other
+            if member is not None:
+                acceptors.append(member)
+        answering = sum(self._heard_since(member, alive_since_s) for member in acceptors)
+        if 2 * answering <= len(acceptors):
+            return view.acceptors, view.replicas
+        return tuple(acceptors), self._wanted_replicas(view, truncation, log_bytes)
+
+    def _wanted_replicas(self, view: View, truncation: Truncation, log_bytes: int) -> tuple[int, ...]:
+        """All of them, without those that are away while the log is half as long as it may be."""
+        is_long = 2 * log_bytes > self._config.max_log_bytes
+        wanted = []
+        for index in range(self.size.replicas):
+            progress = truncation.progress_of(index)
+            if index == self._index:
+                keep = True
+            elif index in view.replicas:
+                keep = progress is not None or not is_long
+            else:
+                keep = progress is not None and progress.applied_slot >= truncation.below
+            if keep:
+                wanted.append(index)
+        return tuple(wanted) or view.replicas
+
+    def _heard_since(self, acceptor: Member, since_s: float) -> bool:
+        return self.heard_at_s.get(acceptor, since_s - 1) >= since_s
+
+    def _forget(self, view: View) -> None:
+        """Keep nothing of lives that are over."""
+        if len(self.heard_at_s) > len(view.acceptors) + len(self._reported):
+            known = {*view.acceptors, *self._reported.values()}
+            self.heard_at_s = {member: at_s for member, at_s in self.heard_at_s.items() if member in known}

@@ -1,0 +1,126 @@
+"""Snapshots from replica to replica: who has fallen behind every log pulls one, chunk by chunk.
+
+The receiver drives: it asks for one chunk after the other, of whoever answers, so that a large snapshot never fills a
+connection that other messages need, and nobody keeps track of receivers. Whoever is asked makes a snapshot unless it
+holds one that will do, and forgets it when nobody has pulled for a while. The leader is asked last: it has other work.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from concoord_ray.config import Config
+from concoord_ray.paxos.messages import SnapshotChunk, SnapshotPull
+from concoord_ray.paxos.view import Member
+
+#: After how many intervals of retransmission without an answer another replica is asked. Making a snapshot takes time.
+_PATIENCE = 20
+#: In a pull: any snapshot will do that is new enough.
+_ANY = -1
+
+
+class Snapshot(NamedTuple):
+    """The state machine's state when ``slot`` was next, as bytes (``rsm.snapshot``)."""
+
+    slot: int
+    data: bytes
+
+
+class SnapshotSource:
+    """What one replica gives to others."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._held: Snapshot | None = None
+        self._pulled_at_s = 0.0
+        self._waiting: dict[Member, SnapshotPull] = {}
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for a snapshot to be made."""
+        return bool(self._waiting)
+
+    def pull(self, receiver: Member, pull: SnapshotPull, first_slot: int, now_s: float) -> SnapshotChunk | None:
+        """The chunk that was asked for; None if a snapshot has to be made first. This log begins at ``first_slot``."""
+        held = self._held
+        if held is not None and held.slot >= max(first_slot, pull.above + 1) and pull.slot in (_ANY, held.slot):
+            self._pulled_at_s = now_s
+            return self._chunk(held, pull.offset)
+        self._waiting[receiver] = SnapshotPull(pull.above, _ANY, 0)
+        return None
+
+    def made(self, snapshot: Snapshot, now_s: float) -> list[tuple[Member, SnapshotChunk]]:
+        """A snapshot was made: the first chunk of it for everybody who waits."""
+        self._held = snapshot
+        self._pulled_at_s = now_s
+        waiting, self._waiting = self._waiting, {}
+        return [(to, self._chunk(snapshot, 0)) for to, pull in waiting.items() if snapshot.slot > pull.above]
+
+    def tick(self, now_s: float) -> None:
+        """Forget what nobody pulls."""
+        if self._held is not None and now_s - self._pulled_at_s > self._config.snapshot_keep_s:
+            self._held = None
+
+    def _chunk(self, held: Snapshot, offset: int) -> SnapshotChunk:
+        data = held.data[offset : offset + self._config.snapshot_chunk_bytes]
+        return SnapshotChunk(held.slot, offset, len(held.data), data)
+
+
+class SnapshotSink:
+    """What one replica that is behind has received so far."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._source: Member | None = None
+        self._slot = _ANY
+        self._received = bytearray()
+        self._heard_at_s = 0.0
+        self._asked_at_s = 0.0
+
+    def stop(self) -> None:
+        """Nothing is missing any more."""
+        if self._source is not None:
+            self._source = None
+            self._restart()
+
+    def tick(self, above: int, sources: tuple[Member, ...], now_s: float) -> list[tuple[Member, SnapshotPull]]:
+        """Ask, or ask again; somebody else if the one who was asked stays silent. ``sources`` are in order."""
+        interval_s = self._config.retransmit_interval_s
+        if self._source not in sources or now_s - self._heard_at_s > _PATIENCE * interval_s:
+            if not sources:
+                return []
+            place = sources.index(self._source) + 1 if self._source in sources else 0
+            self._source = sources[place % len(sources)]
+            self._restart()
+            self._heard_at_s = now_s
+            return self._ask(above, now_s)
+        return self._ask(above, now_s) if now_s - self._asked_at_s >= interval_s else []
+
+    def receive(
+        self, source: Member, chunk: SnapshotChunk, above: int, now_s: float
+    ) -> tuple[Snapshot | None, list[tuple[Member, SnapshotPull]]]:
+        """Take in a chunk; gives the snapshot when it is whole, and what to ask for next."""
+        if source != self._source or chunk.slot <= above:
+            return None, []
+        if self._slot == _ANY and chunk.offset == 0:
+            self._slot = chunk.slot
+        if chunk.slot != self._slot or chunk.offset != len(self._received):
+            if chunk.offset == 0 and chunk.slot != self._slot:  # It had to make another one: begin anew.
+                self._restart()
+                return None, self._ask(above, now_s)
+            return None, []
+        self._heard_at_s = now_s
+        self._received += chunk.data
+        if len(self._received) < chunk.size_bytes:
+            return None, self._ask(above, now_s)
+        whole = Snapshot(self._slot, bytes(self._received))
+        self._restart()
+        return whole, []
+
+    def _ask(self, above: int, now_s: float) -> list[tuple[Member, SnapshotPull]]:
+        self._asked_at_s = now_s
+        return [] if self._source is None else [(self._source, SnapshotPull(above, self._slot, len(self._received)))]
+
+    def _restart(self) -> None:
+        self._slot = _ANY
+        self._received = bytearray()
