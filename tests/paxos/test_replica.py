@@ -57,7 +57,7 @@ def decide(one: Replica, value: bytes, now_s: float = 0.0) -> int:
 def test_a_candidate_first_asks_whether_it_reaches_a_majority() -> None:
     one = follower()
     one.tick(0.0)
-    assert {type(message) for _, message in sent(one.outputs)} == {Ping}
+    assert {type(message) for _, message in sent(one.outputs)} == {Ping, CatchUp}
     assert one.election.standing is Standing.CANDIDATE
     one.receive(acceptor(0), Pong(0, BOTTOM, 0, 0), 0.0)
     one.receive(acceptor(0), Pong(0, BOTTOM, 0, 0), 0.0)

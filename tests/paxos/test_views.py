@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from concoord_ray.errors import Diverged, ProtocolViolation
+from concoord_ray.paxos.ballot import BOTTOM
 from concoord_ray.paxos.learner import Learner
 from concoord_ray.paxos.messages import (
     Behind,
@@ -32,7 +33,7 @@ def leading(index: int = 0, now_s: float = 0.0) -> Replica:
     one.tick(now_s + index)
     nonce = next(m.nonce for _, m in reversed(sent(one.outputs)) if isinstance(m, Ping))
     for each in (0, 1):
-        one.receive(acceptor(each), Pong(0, ballot(-1, -1), nonce, 0), now_s)
+        one.receive(acceptor(each), Pong(0, BOTTOM, nonce, 0), now_s)
     for each in (0, 1):
         one.receive(acceptor(each), promise(one.leader.ballot), now_s)
     assert one.is_leader
