@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union
 
 import msgspec
@@ -22,6 +22,7 @@ from concoord_ray import genesis
 from concoord_ray.directory import MemberReport
 from concoord_ray.genesis import NAMESPACE, Plan
 from concoord_ray.net.identity import Address
+from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.roles.acceptor import AcceptorRole
 from concoord_ray.roles.boot import Boot, Whereabouts
@@ -55,7 +56,7 @@ class RayDiscovery:
     """Implements ``roles.boot.Discovery`` with GCS and named actors, off the role's loop."""
 
     def __init__(self, boot: Boot) -> None:
-        self._plan = Plan(boot.name, boot.ensemble, boot.secret, boot.config)
+        self._plan = Plan(boot.name, boot.ensemble, boot.secret, boot.config, boot.generation)
 
     async def view(self) -> View:
         """See ``Discovery``."""
@@ -127,6 +128,23 @@ class RoleActor:
         return msgspec.msgpack.encode(self._role.node.own_report())
 
 
+class ReplicaActor(RoleActor):
+    """The Ray actor around a replica."""
+
+    async def snapshot(self, applied_slot: int) -> bytes:
+        """See ``ReplicaRole.snapshot``."""
+        return await self._replica().snapshot(applied_slot)
+
+    async def seed(self, snapshot: bytes) -> None:
+        """See ``ReplicaRole.seed``."""
+        self._replica().seed(snapshot)
+
+    def _replica(self) -> ReplicaRole:
+        if not isinstance(self._role, ReplicaRole):
+            raise TypeError("only a replica has a state")
+        return self._role
+
+
 class GatewayActor(RoleActor):
     """The Ray actor that ``.remote()`` runs on."""
 
@@ -140,33 +158,74 @@ class GatewayActor(RoleActor):
 # Starting and finding them.
 
 
-def create_group(plan: Plan) -> PlacementGroup:
-    """The placement group: bundle i is for acceptor i, replica i and registry i. Found if it exists."""
-    config = plan.config
+def create_group(plan: Plan, size: Size, nodes: Mapping[int, str]) -> PlacementGroup:
+    """The placement group: bundle i is for acceptor i, replica i and registry i. Found if it exists.
+
+    ``nodes`` says on which node a bundle has to be, for those that have data there.
+    """
+    bundles = range(max(*size, plan.config.registries))
+    return _group(plan, plan.group_name, [nodes.get(index, "") for index in bundles])
+
+
+def create_group_for(plan: Plan, index: int) -> PlacementGroup:
+    """A group of one bundle, for members whose index the first group has no bundle for: groups do not grow."""
+    return _group(plan, f"{plan.group_name}:{index}", [""])
+
+
+def _group(plan: Plan, name: str, nodes: list[str]) -> PlacementGroup:
     bundle = {"memory": float(_ROLE_MEMORY_BYTES * _ROLES_IN_A_BUNDLE)}
-    bundles = [bundle] * max(config.acceptors, config.replicas, config.registries)
+    selector = [{"ray.io/node-id": node} if node else {} for node in nodes]
     try:
-        made: PlacementGroup = placement_group(bundles, config.placement, name=plan.group_name, lifetime="detached")
+        made: PlacementGroup = placement_group(
+            [bundle] * len(nodes),
+            plan.config.placement,
+            name=name,
+            lifetime="detached",
+            bundle_label_selector=selector if any(nodes) else None,
+        )
     except ray.exceptions.RaySystemError:  # Somebody else was first.
-        made = ray.util.get_placement_group(plan.group_name)
+        made = ray.util.get_placement_group(name)
     return made
 
 
-def members_of(plan: Plan) -> list[tuple[Role, int]]:
-    """Every member that the placement group holds."""
-    config = plan.config
-    counts = ((Role.ACCEPTOR, config.acceptors), (Role.REPLICA, config.replicas), (Role.REGISTRY, config.registries))
+def members_of(plan: Plan, size: Size) -> list[tuple[Role, int]]:
+    """Every member that has a place in a group."""
+    counts = ((Role.ACCEPTOR, size.acceptors), (Role.REPLICA, size.replicas), (Role.REGISTRY, plan.config.registries))
     return [(role, index) for role, count in counts for index in range(count)]
 
 
-def create_role(plan: Plan, role: Role, index: int, group: PlacementGroup) -> None:
-    """Start the actor of a role in its bundle, unless it exists."""
+def create_role(plan: Plan, role: Role, index: int, group: PlacementGroup, bundle: int) -> None:
+    """Start the actor of a role in a bundle, unless it exists."""
     options = {
         **_options(plan.actor_name(role, index)),
-        "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index),
+        "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle),
     }
+    actor = _replica_actor if role is Role.REPLICA else _role_actor
     with _without_advice():
-        _role_actor.options(**options).remote(msgspec.msgpack.encode(plan.boot(role, index)))
+        actor.options(**options).remote(msgspec.msgpack.encode(plan.boot(role, index)))
+
+
+def groups_of(plan: Plan, size: Size) -> list[PlacementGroup]:
+    """The placement groups that there are."""
+    names = [plan.group_name, *(f"{plan.group_name}:{index}" for index in range(max(size)))]
+    found = []
+    for name in names:
+        with contextlib.suppress(ValueError):  # It was never created.
+            found.append(ray.util.get_placement_group(name))
+    return found
+
+
+def kill(actor_name: str) -> None:
+    """Stop an actor for good."""
+    with contextlib.suppress(ValueError):  # It is gone.
+        ray.kill(ray.get_actor(actor_name, namespace=NAMESPACE), no_restart=True)
+
+
+def snapshot_of(plan: Plan, index: int, applied_slot: int, timeout_s: float) -> bytes:
+    """A snapshot of a replica that has the effects of every slot below this one."""
+    actor = ray.get_actor(plan.actor_name(Role.REPLICA, index), namespace=NAMESPACE)
+    data: bytes = ray.get(actor.snapshot.remote(applied_slot), timeout=timeout_s)
+    return data
 
 
 def gateway_on(plan: Plan, node_id: str) -> Any:
@@ -219,4 +278,5 @@ def _options(name: str) -> dict[str, Any]:
 
 _remote: Any = ray.remote  # Its types do not know concurrency groups.
 _role_actor = _remote(concurrency_groups={_STATUS: 1})(RoleActor)
+_replica_actor = _remote(concurrency_groups={_STATUS: 1})(ReplicaActor)
 _gateway_actor = _remote(concurrency_groups={_STATUS: 1})(GatewayActor)

@@ -7,26 +7,31 @@ whoever dies half-way, one ensemble comes of it.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import secrets
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.placement_group import PlacementGroup
 
 from concoord_ray import actors, genesis
 from concoord_ray.attach import attachment_to, detach
 from concoord_ray.config import Config
 from concoord_ray.directory import MemberReport
-from concoord_ray.errors import ConfigurationError
-from concoord_ray.genesis import NAMESPACE, Plan
+from concoord_ray.errors import CallTimeout, ConfigurationError, QuorumLost
+from concoord_ray.genesis import Plan
 from concoord_ray.handle import Handle
+from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.view import Role, View
-from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo
+from concoord_ray.restart import find_data
+from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo, Resize
+from concoord_ray.rsm.snapshot import header as snapshot_header
 from concoord_ray.status import EnsembleStatus, gather_status
+from concoord_ray.storage.snapshots import write_file
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +67,18 @@ class Ensemble:
         """See ``concoord.status``."""
         return status(self.name)
 
+    def resize(
+        self, *, replicas: int | None = None, acceptors: int | None = None, timeout_s: float = 120.0
+    ) -> EnsembleStatus:
+        """Change how many acceptors and replicas there are, while calls go on; returns when it has happened.
+
+        A view change does it: the first majority agrees to the next view, and from then on only that one's counts.
+        Actors of members that are no more are stopped. Raises ConfigurationError for numbers below one, and
+        CallTimeout if it takes longer than ``timeout_s``: then the ensemble goes on towards the new size by itself.
+        Safe to repeat.
+        """
+        return resize(self._plan, replicas, acceptors, timeout_s)
+
     def shutdown(self) -> None:
         """See ``concoord.shutdown``."""
         shutdown(self.name)
@@ -82,6 +99,9 @@ def init(
     """Start the ensemble called ``name``, or attach to it if it runs already (its own settings hold then).
 
     ``acceptors`` remember, and any minority of them may die; ``replicas`` execute, and all but one may die.
+    With ``storage``, a directory on the disk of every node, everything is kept there before it is acknowledged: after
+    all of the actors, and all of Ray, have stopped, the same call starts the ensemble again as it was, on the nodes
+    that have its data. Without, a majority of the acceptors and one replica have to stay alive.
     ``placement`` is the placement group's strategy: ``SPREAD`` works on one machine, ``STRICT_SPREAD`` insists on a
     node for each. A process that is silent for ``session_ttl_s`` loses what it holds. ``settings`` are fields of
     ``concoord_ray.config.Config``. Starts Ray, if this process has not, as Ray's own calls do.
@@ -89,16 +109,12 @@ def init(
     Raises ConfigurationError if the settings cannot work or the members cannot be placed within ``timeout_s``. Safe to
     call again, from anywhere.
     """
-    if storage is not None:
-        raise ConfigurationError(
-            f"storage={storage!r}: this version keeps ensembles in memory only. Leave storage out; a majority of the "
-            f"acceptors and one replica must then stay alive."
-        )
     config = _config(
         replicas=replicas,
         acceptors=acceptors,
         registries=registries,
         placement=placement,
+        storage="" if storage is None else str(Path(storage).expanduser().absolute()),
         session_ttl_s=session_ttl_s,
         **settings,
     )
@@ -106,14 +122,20 @@ def init(
         raise ConfigurationError(f"name={name!r}: use 1 to 64 letters, digits, dots, dashes and underscores.")
     if not ray.is_initialized():
         ray.init()
-    proposed = Plan(name, uuid.uuid4().hex, secrets.token_bytes(32), config)
-    plan, is_ours = genesis.propose_plan(proposed)
     until_s = time.monotonic() + timeout_s
+    found = find_data(config.storage, name) if config.storage and genesis.find_plan(name) is None else None
+    fresh = Plan(name, uuid.uuid4().hex, secrets.token_bytes(32), config)
+    plan, is_ours = genesis.propose_plan(found.plan if found is not None else fresh)
+    is_again = found is not None and is_ours
     try:
-        if genesis.find_view(plan) is None:
-            _build(plan, until_s)
+        if found is not None and is_again:
+            genesis.put_size(plan, found.size)
+            genesis.propose_view(plan, found.view)
+            _build(plan, until_s, found.nodes)
+        elif genesis.find_view(plan) is None:
+            _build(plan, until_s, {})
     except BaseException:
-        if is_ours and genesis.find_view(plan) is None:
+        if is_ours and (is_again or genesis.find_view(plan) is None):
             _destroy(plan)
         raise
     attachment_to(name).client.wait_until_open(max(1.0, until_s - time.monotonic()))
@@ -121,7 +143,11 @@ def init(
 
 
 def shutdown(name: str = DEFAULT_ENSEMBLE) -> None:
-    """Stop the ensemble and forget everything in it. No effect if there is none."""
+    """Stop the ensemble. No effect if there is none.
+
+    Everything in it is gone, unless it has ``storage``: there its data stay, and ``init`` starts it again from them.
+    Delete the directory ``<storage>/<name>`` on every node to be rid of it.
+    """
     if not ray.is_initialized():
         return
     detach(name)
@@ -176,18 +202,89 @@ def _config(**settings: Any) -> Config:
     return Config(**settings)
 
 
-def _build(plan: Plan, until_s: float) -> None:
-    """Start every actor that is missing, and decide the first view."""
-    group = actors.create_group(plan)
+def backup(path: str | Path, name: str = DEFAULT_ENSEMBLE, *, timeout_s: float = 120.0) -> int:
+    """Write the state of the whole ensemble to a file of this process's machine, while calls go on.
+
+    It holds everything that was acknowledged before this call; the number returned is the first slot of the log that is
+    not in it. The file is there as a whole or not at all, and has a checksum. Safe to repeat.
+    """
+    attachment_to(name).client.call(ListObjects(), readonly=True)  # From here on we know what has to be in it.
+    found = status(name)
+    if found.leader is None or found.leader.applied_slot is None:
+        raise QuorumLost(f"Nobody leads the ensemble {name!r} at the moment. Try again a little later.")
+    replicas = sorted((r for r in found.replicas if r.alive), key=lambda replica: (replica.is_leader, replica.index))
+    plan = attachment_to(name).plan
+    data = actors.snapshot_of(plan, replicas[0].index, found.leader.applied_slot, timeout_s)
+    slot = snapshot_header(data).next_slot
+    write_file(Path(path), data, ensemble=plan.ensemble, slot=slot)
+    return slot
+
+
+def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: float) -> EnsembleStatus:
+    """See ``Ensemble.resize``."""
+    until_s = time.monotonic() + timeout_s
+    old = genesis.find_size(plan)
+    new = Size(old.acceptors if acceptors is None else acceptors, old.replicas if replicas is None else replicas)
+    if min(new) < 1:
+        raise ConfigurationError(f"resize(acceptors={acceptors}, replicas={replicas}): an ensemble needs one of each.")
+    both = Size(*map(max, old, new))
+    genesis.put_size(plan, both)
+    _start_members(plan, both, actors.create_group(plan, old, {}), until_s)
+    attachment_to(plan.name).client.call(Resize(*new), timeout_s=timeout_s)
+    members = [member for member in actors.members_of(plan, new) if member[0] is Role.REPLICA]
+    while not _is_of_size(new, actors.describe(plan, members), len(members)):
+        if time.monotonic() > until_s:
+            raise CallTimeout(
+                f"The ensemble {plan.name!r} is not of the new size yet; it goes on towards it. concoord.status() says "
+                f"who is missing."
+            )
+        time.sleep(0.1)
+    for role, index in set(actors.members_of(plan, both)) - set(actors.members_of(plan, new)):
+        actors.kill(plan.actor_name(role, index))
+    genesis.put_size(plan, new)
+    return status(plan.name)
+
+
+def _is_of_size(size: Size, reports: dict[actors.Key, MemberReport], replicas: int) -> bool:
+    """Whether every replica is in a view of this size: nobody needs those that have left it."""
+    views = [report.view for report in reports.values()]
+    return len(views) == replicas and all(
+        view is not None
+        and sorted(member.index for member in view.acceptors) == list(range(size.acceptors))
+        and view.replicas == tuple(range(size.replicas))
+        for view in views
+    )
+
+
+def _start_members(plan: Plan, size: Size, group: PlacementGroup, until_s: float) -> list[tuple[Role, int]]:
+    """Start every actor that is missing, in its bundle of the group or in a group of its own."""
+    _await_group(plan, group, until_s)
+    members = actors.members_of(plan, size)
+    more: dict[int, PlacementGroup] = {}
+    for role, index in members:
+        if index < group.bundle_count:
+            actors.create_role(plan, role, index, group, index)
+            continue
+        if index not in more:
+            more[index] = actors.create_group_for(plan, index)
+            _await_group(plan, more[index], until_s)
+        actors.create_role(plan, role, index, more[index], 0)
+    return members
+
+
+def _await_group(plan: Plan, group: PlacementGroup, until_s: float) -> None:
     if not group.wait(max(0.1, until_s - time.monotonic())):
         raise ConfigurationError(
             f"Ray could not place the ensemble {plan.name!r} with placement={plan.config.placement} and "
             f"{group.bundle_count} bundles: STRICT_SPREAD needs that many nodes alive. Add nodes, or use "
             f"placement='SPREAD'."
         )
-    members = actors.members_of(plan)
-    for role, index in members:
-        actors.create_role(plan, role, index, group)
+
+
+def _build(plan: Plan, until_s: float, nodes: dict[int, str]) -> None:
+    """Start every actor that is missing, each with its data if a node has them, and decide the first view."""
+    size = genesis.find_size(plan)
+    members = _start_members(plan, size, actors.create_group(plan, size, nodes), until_s)
     reports: dict[actors.Key, MemberReport] = {}
     while len(reports) < len(members):
         if time.monotonic() > until_s:
@@ -201,14 +298,14 @@ def _build(plan: Plan, until_s: float) -> None:
     def incarnations(role: Role) -> tuple[Any, ...]:
         return tuple(reports[key].member for key in members if key[0] is role)
 
-    genesis.propose_view(plan, View(0, incarnations(Role.ACCEPTOR), incarnations(Role.REPLICA)))
+    genesis.propose_view(plan, View(0, incarnations(Role.ACCEPTOR), tuple(range(size.replicas))))
 
 
 def _destroy(plan: Plan) -> None:
     """Kill every actor for good, then remove the group: the other way round they would be restarted for ever."""
+    size = genesis.find_size(plan)
     for actor_name in actors.actor_names(plan):
-        with contextlib.suppress(ValueError):  # It is gone.
-            ray.kill(ray.get_actor(actor_name, namespace=NAMESPACE), no_restart=True)
-    with contextlib.suppress(ValueError):  # It was never created.
-        ray.util.remove_placement_group(ray.util.get_placement_group(plan.group_name))
+        actors.kill(actor_name)
+    for group in actors.groups_of(plan, size):
+        ray.util.remove_placement_group(group)
     genesis.erase(plan)

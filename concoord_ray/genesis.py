@@ -2,7 +2,8 @@
 
 Two records per ensemble, each written by put-if-absent, which decides between concurrent ``init`` calls: the **plan**
 (identity, secret, settings), and the **view** of epoch 0, which names the incarnations that take part. Neither is ever
-changed. Every call here is synchronous and goes to GCS: never make one on a role's event loop.
+changed. A third, the **size**, only says which actors there are, and follows every resizing. Every call here is
+synchronous and goes to GCS: never make one on a role's event loop.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import msgspec
 from ray.experimental import internal_kv
 
 from concoord_ray.config import Config
+from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.roles.boot import Boot
 
@@ -26,10 +28,12 @@ class Plan(msgspec.Struct, frozen=True):
     ensemble: str
     secret: bytes
     config: Config
+    #: How often the ensemble of this name was recovered before it was this one.
+    generation: int = 0
 
     def boot(self, role: Role, index: int) -> Boot:
         """What the role at an index is told."""
-        return Boot(self.name, self.ensemble, self.secret, self.config, role, index, NAMESPACE)
+        return Boot(self.name, self.ensemble, self.secret, self.config, role, index, NAMESPACE, self.generation)
 
     def actor_name(self, role: Role, index: int | str) -> str:
         """The name of the role's actor in Ray."""
@@ -67,6 +71,18 @@ def propose_view(plan: Plan, view: View) -> None:
     internal_kv._internal_kv_put(_view_key(plan.ensemble), msgspec.msgpack.encode(view), overwrite=False, namespace=_KV)
 
 
+def find_size(plan: Plan) -> Size:
+    """How many acceptors and replicas have actors."""
+    found: bytes | None = internal_kv._internal_kv_get(_size_key(plan.ensemble), namespace=_KV)
+    first = Size(plan.config.acceptors, plan.config.replicas)
+    return first if found is None else msgspec.msgpack.decode(found, type=Size)
+
+
+def put_size(plan: Plan, size: Size) -> None:
+    """Say which actors there are from now on."""
+    internal_kv._internal_kv_put(_size_key(plan.ensemble), msgspec.msgpack.encode(size), overwrite=True, namespace=_KV)
+
+
 def plan_names() -> list[str]:
     """The names of all ensembles of the cluster."""
     prefix = _plan_key("")
@@ -75,12 +91,17 @@ def plan_names() -> list[str]:
 
 def erase(plan: Plan) -> None:
     """Forget an ensemble."""
+    internal_kv._internal_kv_del(_size_key(plan.ensemble), namespace=_KV)
     internal_kv._internal_kv_del(_view_key(plan.ensemble), namespace=_KV)
     internal_kv._internal_kv_del(_plan_key(plan.name), namespace=_KV)
 
 
 def _plan_key(name: str) -> bytes:
     return f"plan:{name}".encode()
+
+
+def _size_key(ensemble: str) -> bytes:
+    return f"size:{ensemble}".encode()
 
 
 def _view_key(ensemble: str) -> bytes:

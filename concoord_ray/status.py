@@ -56,7 +56,7 @@ def gather_status(plan: Plan) -> EnsembleStatus:
     """Ask every member, all at once, and wait about a second for those that do not answer."""
     prefix = plan.actor_name(Role.GATEWAY, "")
     nodes = [name.removeprefix(prefix) for name in actors.actor_names(plan) if name.startswith(prefix)]
-    members = actors.members_of(plan)
+    members = actors.members_of(plan, genesis.find_size(plan))
     everyone: list[actors.Key] = [*members, *((Role.GATEWAY, node) for node in nodes)]
     reports = actors.describe(plan, everyone)
     views = [report.view for key, report in reports.items() if key[0] is Role.REPLICA and report.view is not None]

@@ -106,12 +106,14 @@ class Pong(_Message, frozen=True, array_like=True, tag=6):
 class Decisions(_Message, frozen=True, array_like=True, tag=7):
     """Replica to replica: these values were chosen, for ``first_slot`` and the slots that follow it.
 
-    The sender has handed on every slot below them, so they are final in whatever epoch they were decided.
+    The sender has handed on every slot below them, so they are final in whatever epoch they were decided. It knows what
+    was decided for every slot below ``decided``, of which a page may show only a part.
     """
 
     epoch: int
     first_slot: int
     values: tuple[bytes, ...]
+    decided: int
 
 
 class Heartbeat(_Message, frozen=True, array_like=True, tag=8):

@@ -154,8 +154,7 @@ class Replica:
                 self._heard(now_s)
                 self._receive_answer(source, message, now_s)
         elif isinstance(message, Decisions):
-            for slot, value in enumerate(message.values, message.first_slot):
-                self._hand_on(self.learner.learn(slot, value, is_final=True), now_s)
+            self._receive_decisions(source, message, now_s)
         elif isinstance(message, Heartbeat):
             self._receive_heartbeat(source, message, now_s)
         elif isinstance(message, Progress):
@@ -365,6 +364,13 @@ class Replica:
             self._enter(following, now_s)
             ready = self.learner.ready()
 
+    def _receive_decisions(self, source: Member, message: Decisions, now_s: float) -> None:
+        before = self.learner.next_slot
+        for slot, value in enumerate(message.values, message.first_slot):
+            self._hand_on(self.learner.learn(slot, value, is_final=True), now_s)
+        if before < self.learner.next_slot < message.decided:  # One page has helped, another will.
+            self._catch_up_from((source,))
+
     def _catch_up_from(self, peers: tuple[Member, ...]) -> None:
         if peers:
             self.outputs.send.append(Send(peers, CatchUp(self.view.epoch, self.learner.next_slot)))
@@ -376,7 +382,8 @@ class Replica:
         self._tell((source,), self.learner.page(message.from_slot, self._config.catch_up_page_bytes))
 
     def _tell(self, to: tuple[Member, ...], decided: list[Decided]) -> None:
-        for page in decision_pages(self.view.epoch, decided if to else [], self._config.catch_up_page_bytes):
+        below, page_bytes = self.learner.next_slot, self._config.catch_up_page_bytes
+        for page in decision_pages(self.view.epoch, decided if to else [], below, page_bytes):
             self.outputs.send.append(Send(to, page))
 
     def _heard(self, now_s: float) -> None:

@@ -19,6 +19,7 @@ from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.view import Member
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.node import Node, exit_broken
+from concoord_ray.storage.birth import write_birth
 from concoord_ray.storage.durable import DurableStorage, set_aside
 from concoord_ray.storage.group_commit import GroupCommit
 from concoord_ray.storage.memory import MemoryStorage
@@ -59,15 +60,12 @@ class AcceptorRole:
     async def _join(self) -> None:
         """Take part in the first view. Every later one is brought by the scout that asks for votes in it."""
         view = await self._discovery.view()
+        if self._durable is not None:
+            write_birth(self.node.boot.birth(view))  # Before the first vote.
         if self._core.join(view):
             self._perform()
         else:
-            logger.warning(
-                "%s is not in the view of epoch %d: a former life's promises are lost with its memory. It votes once a "
-                "view change has taken it in, which needs a majority of the acceptors that are in the view now.",
-                self.node.me,
-                view.epoch,
-            )
+            logger.info("%s begins without memory: it votes once a view change has taken it in", self.node.me)
         self.node.tell_registries()
 
     # NodeOwner

@@ -29,6 +29,7 @@ from concoord_ray.paxos.messages import (
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.roles.watch import LeaseOver, Watch
 from concoord_ray.rsm.command import Busy, KeepAlive, Kept, Leading, NotLeader, Read, Reply, Request
+from concoord_ray.storage.birth import Birth, directory_of
 
 
 class Boot(msgspec.Struct, frozen=True):
@@ -41,10 +42,15 @@ class Boot(msgspec.Struct, frozen=True):
     role: Role
     index: int
     namespace: str
+    generation: int = 0
 
     def data_directory(self) -> Path:
         """Where this member keeps its data on its node's disk."""
-        return Path(self.config.storage, self.name, self.ensemble, f"{self.role}-{self.index}")
+        return directory_of(self.config.storage, self.name, self.ensemble) / f"{self.role}-{self.index}"
+
+    def birth(self, view: View) -> Birth:
+        """What has to be known to start the ensemble again; ``view`` is that of epoch 0."""
+        return Birth(self.name, self.ensemble, self.secret, self.config, self.generation, view)
 
 
 class Whereabouts(msgspec.Struct, frozen=True):

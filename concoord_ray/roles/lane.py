@@ -99,15 +99,15 @@ class Lane:
 
         self._run_aside(restore, lambda applied: self._done(applied, []))
 
-    def take_snapshot(self, taken: Callable[[Snapshot | None], None]) -> None:
-        """Take one after what was handed over before; None if an object's state cannot be pickled."""
+    def take_snapshot(self, taken: Callable[[Snapshot | SnapshotFailed], None]) -> None:
+        """Take one after what was handed over before; an error if an object's state cannot be pickled."""
 
-        def take() -> Snapshot | None:
+        def take() -> Snapshot | SnapshotFailed:
             try:
-                return Snapshot(self._executor.next_slot, self._executor.snapshot())
+                return Snapshot(self._executor.next_slot, self._executor.snapshot(self._executor.stop_sign))
             except SnapshotFailed as error:  # Its user's mistake: the replica goes on, and so does its log.
                 logger.warning("no snapshot can be taken: %s", error)
-                return None
+                return error
 
         self._run_aside(take, taken)
 

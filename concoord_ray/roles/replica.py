@@ -28,6 +28,7 @@ from concoord_ray.paxos.messages import (
 )
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View
+from concoord_ray.roles.archive import Archive
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
 from concoord_ray.roles.lane import Lane
 from concoord_ray.roles.node import Node, exit_broken
@@ -35,6 +36,7 @@ from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import KeepAlive, Read, Reply, Request
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.service import Service
+from concoord_ray.rsm.snapshot import SnapshotFailed
 from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.rsm.wire import NOOP
 
@@ -59,6 +61,10 @@ class ReplicaRole:
         self._is_taking_snapshot = False
         self._was_leader = False
         self._view: View | None = None
+        self._archive: Archive | None = None
+        self._seed: bytes | None = None
+        #: Who waits for a snapshot of every slot below some slot.
+        self._asked: list[tuple[int, asyncio.Future[bytes]]] = []
 
     async def start(self) -> None:
         """Listen at once, take part once the view is known."""
@@ -69,17 +75,37 @@ class ReplicaRole:
         """Leave."""
         if self._lane is not None:
             self._lane.close()
+        if self._archive is not None:
+            await self._archive.close()
         await self.node.stop()
 
+    async def snapshot(self, applied_slot: int) -> bytes:
+        """A snapshot that has the effects of every slot below this one, as soon as they are there."""
+        asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._asked.append((applied_slot, asked))
+        self._perform()
+        return await asked
+
+    def seed(self, snapshot: bytes) -> None:
+        """Start from this state; before the first view is decided."""
+        self._seed = snapshot
+
     async def _begin(self) -> None:
+        boot, config = self.node.boot, self._config
+        if config.storage:
+            self._archive = await asyncio.to_thread(Archive, boot, self.broken)
         view = await self._discovery.view()
-        config, now_s = self._config, time.monotonic()
+        saved = await asyncio.to_thread(self._archive.newest) if self._archive is not None else None
+        now_s = time.monotonic()
         rng = random.Random(self.node.me.incarnation)
         replica = Replica(self.node.me, view, config, noop=NOOP, rng=rng, now_s=now_s)
-        executor = Executor(self.node.boot.ensemble, remembered_sessions=config.remembered_sessions)
+        executor = Executor(boot.ensemble, remembered_sessions=config.remembered_sessions, generation=boot.generation)
         self._lane = Lane(executor, config, self._executed, self.broken)
         self._service = Service(replica, config, now_s)
-        self._aim(view)
+        start = saved if saved is not None else self._seed
+        if start is not None:
+            self._service.go_on_from(start, now_s)
+        self._aim(replica.view)
         for member in self.node.links.members():
             self._service.connected(member, now_s)
         self._perform()
@@ -175,8 +201,11 @@ class ReplicaRole:
             for to in send.to:
                 node.links.send(to, payload)
         if service.install is not None:
-            lane.restore(service.install.data)
+            lane.restore(service.install)
             service.install = None
+        if self._archive is not None:
+            self._archive.logged(sum(len(value) for _, value in outputs.decisions))
+            service.replica.truncation.durable_slot = self._archive.durable_slot
         if outputs.decisions or service.reads:
             reads, service.reads = service.reads, []
             lane.execute(outputs.decisions, reads)
@@ -187,7 +216,7 @@ class ReplicaRole:
         if service.wants_flush and not self._flush_is_due:
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
-        if service.wants_snapshot and not self._is_taking_snapshot:
+        if not self._is_taking_snapshot and self._needs_snapshot(service):
             self._is_taking_snapshot = True
             lane.take_snapshot(self._snapshot_taken)
         if service.replica.view is not self._view:
@@ -211,11 +240,28 @@ class ReplicaRole:
         except Exception as error:  # A core that failed half-way must not be stepped again.
             self.broken(error)
 
-    def _snapshot_taken(self, snapshot: Snapshot | None) -> None:
+    def _needs_snapshot(self, service: Service) -> bool:
+        is_asked = any(slot <= service.applied_slot for slot, _ in self._asked)
+        is_due = self._archive is not None and self._archive.is_due(service.replica)
+        return service.wants_snapshot or is_asked or is_due
+
+    def _snapshot_taken(self, taken: Snapshot | SnapshotFailed) -> None:
         self._is_taking_snapshot = False
-        if snapshot is not None and self._service is not None:
-            self._service.snapshot_made(snapshot, time.monotonic())
-            self._perform()
+        waiting, self._asked = self._asked, []
+        for slot, asked in waiting:
+            if asked.done():
+                continue
+            if isinstance(taken, SnapshotFailed):
+                asked.set_exception(taken)
+            elif slot <= taken.slot:
+                asked.set_result(taken.data)
+            else:
+                self._asked.append((slot, asked))
+        if self._service is not None and isinstance(taken, Snapshot):
+            self._service.snapshot_made(taken, time.monotonic())
+            if self._archive is not None:
+                self._archive.keep(taken, self._perform)
+        self._perform()
 
     def _executed(self, applied: Applied, reads: list[Reply]) -> None:
         service = self._service

@@ -10,11 +10,13 @@ is answered or withdrawn in the same step; what a scope holds is released before
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from concoord_ray.errors import CallCancelled, CallTimeout
-from concoord_ray.rsm.command import Cancel, Entry, ExpireSession, OpenSession, Outcome, Reply, Withdrawal
+from concoord_ray.errors import CallCancelled, CallTimeout, ConfigurationError
+from concoord_ray.paxos.membership import Size
+from concoord_ray.rsm.command import Cancel, Entry, ExpireSession, OpenSession, Outcome, Reply, Resize, Withdrawal
 from concoord_ray.rsm.context import CallContext, Scope, entered
 from concoord_ray.rsm.objects import refuse, value
 from concoord_ray.rsm.sessions import Answer, EndedSessions, Grant, Session
@@ -23,6 +25,8 @@ from concoord_ray.rsm.waiters import PARKED, Primitive, Waiter
 
 #: How many ended Ray tasks of a session are remembered.
 _ENDED_TASKS = 1000
+#: Above the tokens of one generation are those of the next, as many as nobody will ever draw.
+_GENERATION_SHIFT = 40
 
 _CANCELLED = CallCancelled("The call was cancelled: it did not run, or what it was granted was given back.")
 _TASK_ENDED = CallCancelled("The Ray task that made this call has ended; the call was withdrawn.")
@@ -39,6 +43,8 @@ class Applied:
     #: When, in ensemble time, the next parked call times out; None if none will.
     next_deadline_ns: int | None = None
     replies: list[Reply] = field(default_factory=list)
+    #: How many acceptors and replicas the users want, None if they have never said so.
+    size: Size | None = None
     #: Sessions opened, with their leases, and ended.
     opened: list[tuple[int, int]] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
@@ -47,7 +53,7 @@ class Applied:
 class Calls:
     """The calls and sessions of one ensemble. Implements ``waiters.Effects``."""
 
-    def __init__(self, ensemble: str, remembered_sessions: int) -> None:
+    def __init__(self, ensemble: str, remembered_sessions: int, generation: int) -> None:
         self.time_ns = 0
         self.wall_ns = 0
         self.next_slot = 0
@@ -56,7 +62,11 @@ class Calls:
         self._ended = EndedSessions(remembered_sessions)
         self._nonces: dict[int, int] = {}
         self._next_session = 1
-        self._tokens = 0
+        self._tokens = self._first_token = generation << _GENERATION_SHIFT
+        #: What the users want the ensemble to be, None if they have never said so.
+        self.size: Size | None = None
+        #: The stop-sign that ended the epoch before this one, empty in the first.
+        self.stop_sign = b""
         self._timers = Timers()
         self._parked = 0
         self._draws = 0
@@ -68,6 +78,7 @@ class Calls:
         applied = self._applied
         applied.next_slot, applied.time_ns = self.next_slot, self.time_ns
         applied.next_deadline_ns = self._timers.next_deadline_ns()
+        applied.size = self.size
         self._applied = Applied()
         return applied
 
@@ -88,15 +99,16 @@ class Calls:
         """The client has these replies, or gave these calls up: one that still waits would be granted to nobody."""
         session.acknowledge(acks)
         parked = session.parked
+        given_up: dict[int, Waiter] = {}
         for first, last in acks if parked else ():
             is_short = last - first < len(parked)
-            for seq in [s for s in (range(first, last + 1) if is_short else parked) if first <= s <= last]:
-                waiter = parked.get(seq)
-                if waiter is None:
-                    continue
-                self._withdraw(session, waiter)
-                given_up = refuse(_CANCELLED)
-                self._applied.replies.append(Reply(session.id, waiter.seq, given_up.outcome, given_up.payload))
+            for seq in range(first, last + 1) if is_short else parked:
+                if first <= seq <= last and seq in parked:
+                    given_up[seq] = parked[seq]
+        self._withdraw(given_up.values())
+        for seq in given_up:
+            cancelled = refuse(_CANCELLED)
+            self._applied.replies.append(Reply(session.id, seq, cancelled.outcome, cancelled.payload))
 
     # Sessions.
 
@@ -124,8 +136,9 @@ class Calls:
         scopes = list(session.holdings)
         self._tell_losing(session, scopes)
         self._ended.add(session)
-        for waiter in list(session.parked.values()):
-            self._withdraw(session, waiter)
+        waiters = list(session.parked.values())
+        self._withdraw(waiters)
+        for waiter in waiters:
             expired = refuse(self._ended.error(session.id, waiter.seq))
             self._applied.replies.append(Reply(session.id, waiter.seq, expired.outcome, expired.payload))
         self._release(session, scopes)
@@ -140,8 +153,9 @@ class Calls:
             del session.ended_tasks[next(iter(session.ended_tasks))]
         scope = Scope(session.id, task)
         self._tell_losing(session, [scope])
-        for waiter in [w for w in session.parked.values() if w.owner.scope == scope]:
-            self._withdraw(session, waiter)
+        waiters = [waiter for waiter in session.parked.values() if waiter.owner.scope == scope]
+        self._withdraw(waiters)
+        for waiter in waiters:
             self._keep(session, waiter.seq, refuse(_TASK_ENDED))
         self._release(session, [scope])
 
@@ -162,7 +176,7 @@ class Calls:
         cancelled = refuse(_TIMED_OUT if command.timed_out else _CANCELLED)
         waiter = session.parked.get(seq)
         if waiter is not None:
-            self._withdraw(session, waiter)
+            self._withdraw((waiter,))
             self._keep(session, seq, cancelled)
             return Withdrawal.WITHDRAWN
         answer = session.answers.get(seq)
@@ -176,12 +190,24 @@ class Calls:
             return Withdrawal.WITHDRAWN
         return Withdrawal.APPLIED
 
-    def _withdraw(self, session: Session, waiter: Waiter) -> None:
-        """Take a waiter out of its queue for good; the caller says what its call is told."""
-        self._unpark(session, waiter.seq)
-        waiter.queue.remove(waiter)
+    def _resize(self, command: Resize) -> Answer:
+        if min(command.acceptors, command.replicas) < 1:
+            text = f"{command.acceptors} acceptors and {command.replicas} replicas: an ensemble needs one of each."
+            return refuse(ConfigurationError(text))
+        self.size = Size(command.acceptors, command.replicas)
+        return value(None)
+
+    def _withdraw(self, waiters: Collection[Waiter]) -> None:
+        """Take waiters out of their queues for good; the caller says what their calls are told.
+
+        All are out before the first primitive hears of it: none may get what another one has left.
+        """
+        for waiter in waiters:
+            self._unpark(self._sessions[waiter.session], waiter.seq)
+            waiter.queue.remove(waiter)
         with entered(self._own_context()):
-            waiter.primitive.gone(waiter)
+            for waiter in waiters:
+                waiter.primitive.gone(waiter)
 
     def _unpark(self, session: Session, seq: int) -> None:
         session.parked.pop(seq).deadline_ns = None

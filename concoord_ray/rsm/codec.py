@@ -8,7 +8,8 @@ One cloudpickle throughout (pip's own; Ray's vendored one keeps other class iden
   executor as that object itself: so two conditions can share one lock;
 - an **exception** travels as type, arguments and attributes, because exceptions with a custom ``__init__`` do not
   survive pickling. It is rebuilt without calling that ``__init__``;
-- the reader's **own** class is preferred to a shipped one of the same name, so that ``except MyError`` works.
+- the reader's **own** class is preferred to a shipped one of the same name, so that ``except MyError`` works;
+- an **executor** has types of its own (``Types``), whatever else of the same origin lives in its process.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import pickle
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import PurePath
-from types import MemberDescriptorType
-from typing import Any, NamedTuple
+from types import FunctionType, MemberDescriptorType
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
 
 import cloudpickle
 import msgspec
@@ -64,23 +67,45 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    def persistent_id(self, obj: Any) -> tuple[str, int] | None:
-        return obj.concoord_reference() if isinstance(obj, Reference) else None
+class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Pickles code that is not installed by value, and exceptions so that they can be made again."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, _PROTOCOL)
+        #: Types of which instances were seen that need nothing special.
+        self._ordinary: set[type] = set()
 
     def reducer_override(self, obj: Any) -> Any:
-        module = getattr(obj, "__module__", None)
-        if type(obj).__name__ == "ObjectRef" and type(obj).__module__.split(".")[0] == "ray":
+        """See ``pickle.Pickler``. Called for everything but the plainest values."""
+        kind = type(obj)
+        if kind in self._ordinary:
+            return NotImplemented
+        if issubclass(kind, (type, FunctionType, TypeVar)):
+            return self._reduce_code(obj)
+        if issubclass(kind, BaseException) and _needs_rebuilding(kind):
+            cls, args, *state = obj.__reduce_ex__(_PROTOCOL)
+            return _rebuild_error, (cls, args), *state
+        if kind.__name__ == "ObjectRef" and kind.__module__.split(".")[0] == "ray":
             raise TypeError(
                 "An ObjectRef inside of another argument cannot be replicated, since the object behind it dies with "
                 "its owner. Pass it as an argument of its own, which gives the method its value, or ray.get it first."
             )
+        self._ordinary.add(kind)
+        return NotImplemented
+
+    def _reduce_code(self, obj: Any) -> Any:
+        module = getattr(obj, "__module__", None)
         if isinstance(module, str):
             _ship_by_value(module.split(".", maxsplit=1)[0])
         reduced = super().reducer_override(obj)
         if isinstance(reduced, tuple) and reduced[0] is _internals._make_skeleton_class:
             reduced[1][3]["__qualname__"] = obj.__qualname__  # Or a nested class would pass for one at the top.
         return reduced
+
+
+class _Pickler(CodePickler):
+    def persistent_id(self, obj: Any) -> tuple[str, int] | None:
+        return obj.concoord_reference() if isinstance(obj, Reference) else None
 
 
 def _ship_by_value(package: str) -> None:
@@ -99,25 +124,69 @@ def _is_installed(file: str) -> bool:
     return not _SITES.isdisjoint(path.parts) or any(path.is_relative_to(place) for place in _INSTALLED)
 
 
-class _Unpickler(pickle.Unpickler):
-    """Decodes handles through ``resolve``."""
+#: What makes a thing while it is unpickled, instead of the function of this module and name.
+Makers = Mapping[tuple[str, str], Callable[..., Any]]
 
-    def __init__(self, data: bytes, resolve: Callable[[str, int], Any]) -> None:
-        super().__init__(io.BytesIO(data))
+
+class Unpickler(pickle.Unpickler):
+    """Decodes handles through ``resolve``, and makes things with ``makers``."""
+
+    def __init__(self, file: io.BytesIO, makers: Makers, resolve: Callable[[str, int], Any] | None = None) -> None:
+        super().__init__(file)
+        self._makers = makers
         self._resolve = resolve
 
     def persistent_load(self, pid: Any) -> Any:
+        """See ``pickle.Unpickler``."""
+        if self._resolve is None:
+            raise pickle.UnpicklingError("a handle where none can be")
         ensemble, object_id = pid
         return self._resolve(ensemble, object_id)
 
-
-class _OwnClasses(_Unpickler):
-    """Prefers classes that this process already has to the same classes shipped by value."""
-
     def find_class(self, module: str, name: str) -> Any:
-        if module == _internals.__name__ and name in _OWN_FIRST:
-            return _OWN_FIRST[name]
-        return super().find_class(module, name)
+        """See ``pickle.Unpickler``."""
+        return self._makers.get((module, name)) or super().find_class(module, name)
+
+
+#: cloudpickle's functions that make what is known by an id, and the place of the id among their arguments.
+_TRACKED = {"_make_skeleton_class": 4, "_make_skeleton_enum": 5, "_make_typevar": 5}
+
+
+class Types:
+    """The types that one executor got by value, by the ids that cloudpickle gave them where they come from.
+
+    Whoever pickles a type again passes its id on, and a type that comes with a known id is the known one, redefined as
+    it comes. cloudpickle has one such register for a process. But then a class would be shared by all executors of a
+    process, by the process's own code if it has that class too, and by the state before and after a restore: what
+    one does to a class would happen to the others.
+    """
+
+    def __init__(self) -> None:
+        self._by_id: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        #: For an ``Unpickler`` whose types these are.
+        self.makers: Makers = {
+            (_internals.__name__, name): partial(self._make, getattr(_internals, name), place)
+            for name, place in _TRACKED.items()
+        }
+
+    def __reduce__(self) -> Any:
+        """See ``object``. Its types come along with what is of them, and are then of whoever unpickles them."""
+        return Types, ()
+
+    def _make(self, make: Callable[..., Any], place: int, *args: Any) -> Any:
+        tracker = args[place]
+        known = self._by_id.get(tracker)
+        if known is None:
+            known = make(*args[:place], None, *args[place + 1 :])
+            self._by_id[tracker] = known
+            with _internals._DYNAMIC_CLASS_TRACKER_LOCK:
+                _internals._DYNAMIC_CLASS_TRACKER_BY_CLASS[known] = tracker
+        return known
+
+
+def came_by_value(cls: type) -> bool:
+    """Whether this class was pickled by value before."""
+    return cls in _internals._DYNAMIC_CLASS_TRACKER_BY_CLASS
 
 
 def _own_class(module: object, qualname: str) -> type | None:
@@ -147,7 +216,12 @@ def _fill_class(cls: type, state: Any) -> type:
     return filled
 
 
-_OWN_FIRST = {"_make_skeleton_class": _make_class, "_make_skeleton_enum": _make_enum, "_class_setstate": _fill_class}
+#: Prefers classes that this process already has to the same classes shipped by value.
+_OWN_FIRST: Makers = {
+    (_internals.__name__, "_make_skeleton_class"): _make_class,
+    (_internals.__name__, "_make_skeleton_enum"): _make_enum,
+    (_internals.__name__, "_class_setstate"): _fill_class,
+}
 
 
 def _is_plain(value: Any) -> bool:
@@ -160,7 +234,7 @@ def encode(value: Any) -> bytes:
     if _is_plain(value):
         return pickle.dumps(value, _PROTOCOL)
     buffer = io.BytesIO()
-    _Pickler(buffer, _PROTOCOL).dump(value)
+    _Pickler(buffer).dump(value)
     return buffer.getvalue()
 
 
@@ -172,33 +246,33 @@ def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
 
 
 def decode_arguments(
-    data: bytes, resolve: Callable[[str, int], Any], values: tuple[bytes, ...] = ()
+    data: bytes, resolve: Callable[[str, int], Any], types: Types, values: tuple[bytes, ...] = ()
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The inverse of ``encode_arguments``, where handles become what ``resolve`` says, and placeholders values."""
     if not data:
         return (), {}
-    decoded = _Unpickler(data, resolve).load()
+    decoded = Unpickler(io.BytesIO(data), types.makers, resolve).load()
     args, kwargs = decoded if isinstance(decoded, list) else (decoded, {})
     if values:
 
         def fill(argument: Any) -> Any:
             if not isinstance(argument, Placeholder):
                 return argument
-            return _Unpickler(values[argument.place], resolve).load()
+            return Unpickler(io.BytesIO(values[argument.place]), types.makers, resolve).load()
 
         return tuple(map(fill, args)), {name: fill(argument) for name, argument in kwargs.items()}
     return args, kwargs
 
 
-def decode_class(data: bytes) -> type:
+def decode_class(data: bytes, types: Types) -> type:
     """A class that was shipped to the ensemble."""
-    cls: type = pickle.loads(data)
+    cls: type = Unpickler(io.BytesIO(data), types.makers).load()
     return cls
 
 
 def decode(data: bytes, resolve: Callable[[str, int], Any]) -> Any:
     """A result, in the process of the caller."""
-    return _OwnClasses(data, resolve).load()
+    return Unpickler(io.BytesIO(data), _OWN_FIRST, resolve).load()
 
 
 def encode_exception(error: BaseException) -> bytes:
@@ -240,6 +314,27 @@ def _builtin_state(error: BaseException) -> dict[str, Any]:
     return {name: value for name, value in state.items() if value is not None}
 
 
+def _builtin_base(cls: type[BaseException]) -> Any:
+    return next(base for base in cls.__mro__ if base.__module__ == "builtins")
+
+
+def _needs_rebuilding(cls: type[BaseException]) -> bool:
+    """Whether pickle would call an ``__init__`` of users with the arguments of ``Exception``."""
+    builtin = _builtin_base(cls)
+    return builtin is not cls and (cls.__reduce__, cls.__reduce_ex__) == (builtin.__reduce__, builtin.__reduce_ex__)
+
+
+def _rebuild_error(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    builtin = _builtin_base(cls)
+    try:
+        error: BaseException = builtin.__new__(cls, *args)
+        builtin.__init__(error, *args)
+    except TypeError:  # A base such as UnicodeDecodeError that insists on its own arguments.
+        error = Exception.__new__(cls)
+        error.args = args
+    return error
+
+
 def error_text(data: bytes) -> str:
     """The traceback text of an encoded exception, for readers that do not have its class."""
     return msgspec.msgpack.decode(data, type=tuple[bytes, str])[1]
@@ -268,13 +363,9 @@ def _or_repr(value: Any) -> Any:
 def decode_exception(data: bytes, resolve: Callable[[str, int], Any]) -> BaseException:
     """An exception of the caller's own type, with its message and attributes, whatever its ``__init__`` takes."""
     encoded, text = msgspec.msgpack.decode(data, type=tuple[bytes, str])
-    cls, args, state = _OwnClasses(encoded, resolve).load()
-    builtin = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-    try:
-        error: BaseException = builtin.__new__(cls, *args)
-        builtin.__init__(error, *args)
-    except TypeError:  # A base such as UnicodeDecodeError that insists on its own arguments.
-        error = Exception.__new__(cls)
+    cls, args, state = decode(encoded, resolve)
+    builtin = _builtin_base(cls)
+    error = _rebuild_error(cls, args)
     error.args = args
     for name, kept in state.items():
         if isinstance(getattr(builtin, name, None), MemberDescriptorType):

@@ -34,6 +34,8 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     stamp_ns: int
     wall_ns: int
     entries: tuple[Entry, ...]
+    #: The slot's value if it is a stop-sign, which has nothing else in it.
+    stop_sign: bytes = b""
 
 
 class MethodFlag(IntFlag):
@@ -148,8 +150,26 @@ class EndTask(_Command, frozen=True, array_like=True, tag=11):
     task: str
 
 
+class Resize(_Command, frozen=True, array_like=True, tag=12):
+    """From now on the ensemble is to have so many acceptors and replicas; whoever leads proposes the view for it."""
+
+    acceptors: int
+    replicas: int
+
+
 Command = Union[
-    OpenSession, CloseSession, ExpireSession, Create, Delete, Call, Cancel, Acknowledge, Lookup, ListObjects, EndTask
+    OpenSession,
+    CloseSession,
+    ExpireSession,
+    Create,
+    Delete,
+    Call,
+    Cancel,
+    Acknowledge,
+    Lookup,
+    ListObjects,
+    EndTask,
+    Resize,
 ]
 
 

@@ -20,6 +20,7 @@ from concoord_ray.errors import (
     OutcomeUnknown,
     ProtocolViolation,
 )
+from concoord_ray.rsm import snapshot
 from concoord_ray.rsm.calls import Calls, as_reply
 from concoord_ray.rsm.command import (
     Acknowledge,
@@ -37,6 +38,7 @@ from concoord_ray.rsm.command import (
     Lookup,
     OpenSession,
     Reply,
+    Resize,
 )
 from concoord_ray.rsm.context import CallContext, Owner
 from concoord_ray.rsm.objects import Kind, ObjectTable, raised, refuse, value
@@ -45,12 +47,31 @@ from concoord_ray.rsm.sessions import Answer, Session
 from concoord_ray.rsm.waiters import PARKED, Waiter
 from concoord_ray.rsm.wire import decode_batch, decode_command
 
+#: What a snapshot holds of an executor. The rest begins anew with each slot, or is for ``take_applied`` alone.
+STATE = (
+    "time_ns",
+    "wall_ns",
+    "next_slot",
+    "_sessions",
+    "_ended",
+    "_nonces",
+    "_next_session",
+    "_tokens",
+    "_timers",
+    "_parked",
+    "_grants",
+    "_objects",
+    "size",
+    "stop_sign",
+)
+
 
 class Executor(Calls):
     """The state of one ensemble at one slot: its calls and sessions, and its objects."""
 
-    def __init__(self, ensemble: str, *, remembered_sessions: int = 10_000) -> None:
-        super().__init__(ensemble, remembered_sessions)
+    def __init__(self, ensemble: str, *, remembered_sessions: int = 10_000, generation: int = 0) -> None:
+        """``generation`` is how often the ensemble was recovered: fencing tokens of later ones are all higher."""
+        super().__init__(ensemble, remembered_sessions, generation)
         self._objects = ObjectTable(ensemble, self)
 
     # The log.
@@ -70,6 +91,7 @@ class Executor(Calls):
             self._run_ready(None)
         for entry in batch.entries:
             self._apply_entry(entry)
+        self.stop_sign = batch.stop_sign or self.stop_sign
         self.next_slot = slot + 1
 
     def kinds_of(self, entries: Iterable[Entry]) -> frozenset[Kind]:
@@ -155,6 +177,8 @@ class Executor(Calls):
         if isinstance(command, EndTask):
             self._end_task(session, command.task)
             return value(None)
+        if isinstance(command, Resize):
+            return self._resize(command)
         return refuse(ProtocolViolation(f"{type(command).__name__} is not a command for the log."))
 
     def _finish(self, session: Session, seq: int, method: str, result: Any) -> Answer | None:
@@ -166,7 +190,7 @@ class Executor(Calls):
                 return None
             return raised(RuntimeError(f"{method} returned PARKED, but nothing was parked by this call"))
         if waiter is not None:
-            self._withdraw(session, waiter)
+            self._withdraw((waiter,))
             if not isinstance(result, Answer):
                 text = f"{method} must return what the blocking operation returned, since its caller has to wait"
                 return raised(RuntimeError(text))
@@ -183,7 +207,7 @@ class Executor(Calls):
         answer = self._objects.create(context, command)
         waiter = session.parked.get(entry.seq)
         if waiter is not None:
-            self._withdraw(session, waiter)
+            self._withdraw((waiter,))
             self._objects.delete(context.object_id)
             return raised(RuntimeError("a constructor cannot wait: the object that it waits in does not exist yet"))
         return answer
@@ -192,11 +216,37 @@ class Executor(Calls):
         if not self._objects.delete(object_id):
             return refuse(NoSuchObject(f"The object with id {object_id} does not exist, or was deleted already."))
         gone = refuse(NoSuchObject("The object was deleted while this call waited in it."))
-        for session in self._sessions.values():
-            for waiter in [w for w in session.parked.values() if w.object_id == object_id]:
-                self._withdraw(session, waiter)
-                self._keep(session, waiter.seq, gone)
+        sessions = self._sessions
+        waiters = [w for session in sessions.values() for w in session.parked.values() if w.object_id == object_id]
+        self._withdraw(waiters)
+        for waiter in waiters:
+            self._keep(sessions[waiter.session], waiter.seq, gone)
         return value(None)
+
+    # Snapshots.
+
+    def snapshot(self, extra: bytes = b"") -> bytes:
+        """The state between two slots, from which ``restore`` goes on, and whatever is to be found in its header.
+
+        Raises SnapshotFailed if a method has put something into its object that cannot be pickled.
+        """
+        header = snapshot.Header(self._ensemble, self.next_slot, extra)
+        state = {name: getattr(self, name) for name in STATE}
+        return snapshot.write(header, state, self, self._objects.instances())
+
+    def restore(self, data: bytes) -> None:
+        """Take over the state of a snapshot of the same ensemble: as if every slot below it had been executed here.
+
+        ``take_applied`` tells the sessions that live then as opened, and those that lived here only as ended. Raises
+        SnapshotUnusable, and then nothing has changed.
+        """
+        state, types = snapshot.read(data, self._ensemble, self)
+        before = self._sessions
+        vars(self).update(state)
+        self._tokens = max(self._tokens, self._first_token)
+        self._objects.types = types
+        self._applied.opened.extend((session.id, session.ttl_ns) for session in self._sessions.values())
+        self._applied.ended.extend(session for session in before if session not in self._sessions)
 
     # Reads.
 

@@ -6,7 +6,9 @@ Invariants:
 - whatever a method does (raise, return what cannot be pickled, take arguments that cannot be decoded), the outcome is
   an answer like any other, the same on every replica, and the log moves on. What the method changed before it raised
   stays changed, as with a local object;
-- only ``MemoryError`` is not an answer: it says something about this process, not about the command.
+- only ``MemoryError`` is not an answer: it says something about this process, not about the command;
+- an object whose attributes could not be in a snapshot does not come to exist. What its methods bring into it later is
+  found when a snapshot is taken.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import msgspec
 
 from concoord_ray.errors import ConcoordError, NoSuchObject
-from concoord_ray.rsm import codec
+from concoord_ray.rsm import codec, snapshot
 from concoord_ray.rsm.command import Call, Create, Entry, MethodFlag, ObjectInfo, Outcome, Refusal
 from concoord_ray.rsm.context import CallContext, entered
 from concoord_ray.rsm.guards import GuardQueue
@@ -42,7 +44,6 @@ class _Object:
 @dataclass(slots=True)
 class _Class:
     cls: type
-    shipped: bytes
     objects: int = 0
 
 
@@ -54,6 +55,8 @@ class ObjectTable:
     """Objects by id and by name, and the classes that they were made from."""
 
     def __init__(self, ensemble: str, effects: Effects) -> None:
+        #: Of everything that comes by value.
+        self.types = codec.Types()
         self._ensemble = ensemble
         self._effects = effects
         #: Objects that guarded calls wait in.
@@ -72,6 +75,10 @@ class ObjectTable:
         """Every named object, in order of creation."""
         return [self._objects[object_id].info for object_id in self._names.values()]
 
+    def instances(self) -> list[tuple[ObjectInfo, Any]]:
+        """Every object, in order of creation."""
+        return [(record.info, record.instance) for record in self._objects.values()]
+
     def create(self, context: CallContext, command: Create) -> Answer:
         """Run a constructor; the object exists only if it did not raise."""
         known = self._classes.get(command.class_id)
@@ -80,10 +87,11 @@ class ObjectTable:
         self._next_id += 1
 
         def construct() -> ObjectInfo:
-            entry = known or _Class(codec.decode_class(command.cls), command.cls)
+            entry = known or _Class(codec.decode_class(command.cls, self.types))
             given: list[int] = []
-            args, kwargs = codec.decode_arguments(command.args, self._resolver(given))
+            args, kwargs = codec.decode_arguments(command.args, self._resolver(given), self.types)
             instance = entry.cls(*args, **kwargs)
+            snapshot.check(instance, [self._objects[other].instance for other in given])
             info = ObjectInfo(object_id, command.name, command.class_name, command.methods)
             self._classes[command.class_id] = entry
             entry.objects += 1
@@ -137,7 +145,8 @@ class ObjectTable:
             if flags is None or flags & MethodFlag.IN_CALLER:
                 raise AttributeError(f"{record.info.class_name!r} object has no public method {method!r}")
             given: list[int] = []
-            positional, keywords = codec.decode_arguments(command.args, self._resolver(given), command.values)
+            resolve = self._resolver(given)
+            positional, keywords = codec.decode_arguments(command.args, resolve, self.types, command.values)
             if given:
                 self._link(record.info.object_id, given)
             if flags & MethodFlag.TAKES_COMMAND:

@@ -87,7 +87,7 @@ class Service:
         #: Reads to execute, after every decision that is in ``replica.outputs`` by now.
         self.reads: list[Entry] = []
         #: A snapshot to go on from, before anything that is decided now.
-        self.install: Snapshot | None = None
+        self.install: bytes | None = None
         self._source = SnapshotSource(config)
         self._sink = SnapshotSink(config)
         self._config = config
@@ -171,6 +171,8 @@ class Service:
         if applied.time_ns > self._now_ns(now_s) or not self.replica.is_leader:
             self._time_ns, self._time_at_s = applied.time_ns, now_s
         self._next_deadline_ns = applied.next_deadline_ns
+        if applied.size is not None:
+            self.replica.membership.size = applied.size
         for session, ttl_ns in applied.opened:
             self._leases[session] = _Lease(ttl_ns / 1e9, now_s + ttl_ns / 1e9)
         for session in applied.ended:
@@ -301,6 +303,14 @@ class Service:
         """A snapshot of this replica's state, for whoever waits."""
         self._send_all(self._source.made(snapshot, now_s))
 
+    def go_on_from(self, snapshot: bytes, now_s: float) -> None:
+        """Take over the state of a snapshot, unless this replica has come further."""
+        header = snapshot_header(snapshot)
+        view = following_view(header.extra) or self.replica.view
+        if self.replica.install(view, header.next_slot, now_s):
+            self.install = snapshot
+            self._leases.clear()
+
     def _tick_snapshots(self, now_s: float) -> None:
         replica = self.replica
         self._source.tick(now_s)
@@ -316,11 +326,7 @@ class Service:
         snapshot, asking = self._sink.receive(source, chunk, replica.learner.next_slot, now_s)
         self._send_all(asking)
         if snapshot is not None:
-            header = snapshot_header(snapshot.data)
-            view = following_view(header.extra) or replica.view
-            if replica.install(view, header.next_slot, now_s):
-                self.install = snapshot
-                self._leases.clear()
+            self.go_on_from(snapshot.data, now_s)
 
     def _send_all(self, messages: Sequence[tuple[Member, SnapshotPull | SnapshotChunk]]) -> None:
         self.replica.outputs.send.extend(Send((to,), message) for to, message in messages)

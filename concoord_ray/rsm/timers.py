@@ -8,7 +8,7 @@ removed when they come up, and all at once when most are dead, so that memory is
 from __future__ import annotations
 
 import heapq
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from concoord_ray.rsm.waiters import Waiter
 
@@ -35,6 +35,10 @@ class Timers:
 
     def __len__(self) -> int:
         return len(self._heap)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For snapshots: without the dead ones, and the waiters that they would bring along."""
+        return {**vars(self), "_heap": sorted(timer for timer in self._heap if timer.is_live)}
 
     def set(self, waiter: Waiter, waiting: int) -> None:
         """Watch a waiter's deadline, if it has one. ``waiting`` is how many calls wait in all."""

@@ -202,7 +202,7 @@ def test_decisions_are_told_to_every_other_replica_once_a_tick() -> None:
     one.tick(0.0)
     outputs = one.outputs.take()
     assert [(s.to, s.message) for s in outputs.send if isinstance(s.message, Decisions)] == [
-        ((replica(1), replica(2)), Decisions(0, 0, (b"v", b"w")))
+        ((replica(1), replica(2)), Decisions(0, 0, (b"v", b"w"), 2))
     ]
     assert outputs.decisions == [(0, b"v"), (1, b"w")]
     one.tick(0.0)
@@ -220,11 +220,21 @@ def test_what_is_told_is_told_of_its_own_slot() -> None:
         for index in (0, 1):
             one.receive(acceptor(index), acceptance(number, slot), 0.0)
         if slot == 0:
-            one.receive(replica(2), Decisions(0, 1, (b"1",)), 0.0)
+            one.receive(replica(2), Decisions(0, 1, (b"1",), 0), 0.0)
     assert one.learner.next_slot == 4
     sent(one.outputs)
     one.tick(0.02)
-    assert [message for _, message in told(one)] == [Decisions(0, 0, (b"0",)), Decisions(0, 2, (b"2", b"3"))]
+    assert [message for _, message in told(one)] == [Decisions(0, 0, (b"0",), 4), Decisions(0, 2, (b"2", b"3"), 4)]
+
+
+def test_a_page_that_is_not_the_last_is_followed_by_the_next() -> None:
+    """Simulator seeds 6954 and 7666: a page an election timeout took longer than the patience of those who wait."""
+    one = follower()
+    one.receive(replica(1), Decisions(0, 0, (b"0", b"1"), 5), 0.0)
+    assert sent(one.outputs) == [(replica(1), CatchUp(0, 2))]
+    one.receive(replica(1), Decisions(0, 0, (b"0", b"1"), 5), 0.0)
+    one.receive(replica(1), Decisions(0, 2, (b"2", b"3", b"4"), 5), 0.0)
+    assert sent(one.outputs) == []
 
 
 @pytest.mark.parametrize("sizes", [[1], [9, 9, 9], [5, 5, 5, 5], [30], [1, 30, 1]])
@@ -245,8 +255,8 @@ def test_decisions_are_told_a_page_at_a_time(sizes: list[int]) -> None:
 def test_a_follower_that_misses_a_decision_asks_for_it() -> None:
     behind, ahead = follower(2), follower(1)
     for slot in range(3):
-        ahead.receive(replica(0), Decisions(0, slot, (b"%d" % slot,)), 0.0)
-    behind.receive(replica(0), Decisions(0, 2, (b"2",)), 0.0)
+        ahead.receive(replica(0), Decisions(0, slot, (b"%d" % slot,), 0), 0.0)
+    behind.receive(replica(0), Decisions(0, 2, (b"2",), 0), 0.0)
     behind.receive(replica(1), Heartbeat(0, ballot(1, 1), 3, 0), 0.0)
     assert sent(behind.outputs) == [(replica(1), Progress(0, 0, 0)), (replica(1), CatchUp(0, 0))]
     ahead.outputs.take()

@@ -96,11 +96,11 @@ def test_what_an_epoch_decided_above_its_stop_sign_is_void() -> None:
     one.propose(b"lost", 0.0)
     accept(one, one.propose(b"void", 0.0))
     assert one.learner.value_of(1) == b"void"
-    one.receive(replica(1), Decisions(1, 0, (stop_sign(SECOND),)), 1.0)
+    one.receive(replica(1), Decisions(1, 0, (stop_sign(SECOND),), 0), 1.0)
     assert one.view == SECOND
     assert one.learner.next_slot == 1
     assert one.learner.value_of(1) is None
-    one.receive(replica(1), Decisions(1, 1, (b"executed",)), 1.0)
+    one.receive(replica(1), Decisions(1, 1, (b"executed",), 0), 1.0)
     assert one.outputs.take().decisions == [(0, stop_sign(SECOND)), (1, b"executed")]
 
 
@@ -121,7 +121,7 @@ def test_what_another_has_handed_on_replaces_what_was_decided_beyond_a_gap(stop_
 def test_a_view_that_does_not_follow_stops_the_replica() -> None:
     one = follower()
     with pytest.raises(Diverged, match="wrong view"):
-        one.receive(replica(1), Decisions(0, 0, (stop_sign(view(epoch=2, first_slot=1)),)), 0.0)
+        one.receive(replica(1), Decisions(0, 0, (stop_sign(view(epoch=2, first_slot=1)),), 0), 0.0)
 
 
 def test_a_leader_of_a_later_epoch_is_followed_and_asked_for_what_is_missing() -> None:
@@ -134,7 +134,7 @@ def test_a_leader_of_a_later_epoch_is_followed_and_asked_for_what_is_missing() -
 
 def test_a_leader_of_an_epoch_that_is_over_is_told_of_the_next() -> None:
     one = follower()
-    one.receive(replica(1), Decisions(1, 0, (stop_sign(SECOND),)), 0.0)
+    one.receive(replica(1), Decisions(1, 0, (stop_sign(SECOND),), 0), 0.0)
     sent(one.outputs)
     one.receive(replica(2), Heartbeat(0, ballot(9, 2), 0, 0), 0.0)
     assert sent(one.outputs) == [(replica(2), NewerView(SECOND))]
@@ -168,7 +168,7 @@ def test_a_candidate_whose_acceptors_have_dropped_what_it_needs_raises_no_ballot
 def test_a_log_that_begins_above_what_is_asked_for_says_so() -> None:
     one = follower()
     for slot in range(4):
-        one.receive(replica(1), Decisions(0, slot, (b"v",)), 0.0)
+        one.receive(replica(1), Decisions(0, slot, (b"v",), 0), 0.0)
     one.truncation.applied_slot = 4
     one.receive(replica(1), Heartbeat(0, ballot(1, 1), 4, 3), 0.0)
     one.tick(0.0)

@@ -148,7 +148,7 @@ def test_arguments_that_cannot_be_decoded_are_an_error() -> None:
     ("args", "kwargs"), [((), {}), ((1, 2), {}), ((1,), {"a": 2}), (([],), {}), (((),), {"x": None})]
 )
 def test_arguments_survive_the_journey(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    assert codec.decode_arguments(codec.encode_arguments(args, kwargs), no_handles) == (args, kwargs)
+    assert codec.decode_arguments(codec.encode_arguments(args, kwargs), no_handles, codec.Types()) == (args, kwargs)
 
 
 def test_a_method_knows_its_caller() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import Any, get_args
 
 from concoord_ray.paxos.messages import Message, ReplicaMessage
@@ -19,6 +20,8 @@ from concoord_ray.rsm.command import Command, Entry, KeepAlive, Read, Reply, Req
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.service import Service
 from concoord_ray.rsm.sessions import Answer, Session
+from concoord_ray.rsm.snapshot import header as snapshot_header
+from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.rsm.waiters import Primitive
 from concoord_ray.rsm.wire import NOOP
 from tests.sim.clock import Scheduler
@@ -78,16 +81,36 @@ class Lane:
         self._scenario = scenario
         self._rng = random.Random(f"{scenario.seed}/lane/{owner.me}")
         self._executor = executor
-        self._work: deque[tuple[list[Decided], list[Entry]]] = deque()
+        self._work: deque[Callable[[], None]] = deque()
         self._is_busy = False
 
     def execute(self, decisions: list[Decided], reads: list[Entry]) -> None:
         """As the production lane: at times on the loop itself, in the middle of the step, if nothing is before it."""
-        self._work.append((decisions, reads))
+        self._work.append(lambda: self._execute(decisions, reads))
         if not self._is_busy and self._rng.random() < self._scenario.inline_probability:
             self._run()
         else:
             self._go_on()
+
+    def restore(self, snapshot: bytes) -> None:
+        """As the production lane: after what was handed over before."""
+
+        def restore() -> None:
+            self._executor.restore(snapshot)
+            self._owner.executed(self._executor.take_applied(), [])
+
+        self._work.append(restore)
+        self._go_on()
+
+    def take_snapshot(self) -> None:
+        """As the production lane."""
+
+        def take() -> None:
+            executor = self._executor
+            self._owner.snapshot_taken(Snapshot(executor.next_slot, executor.snapshot(executor.stop_sign)))
+
+        self._work.append(take)
+        self._go_on()
 
     def _go_on(self) -> None:
         if self._is_busy or not self._work:
@@ -99,14 +122,16 @@ class Lane:
         self._host.after(delay_s, self._run)
 
     def _run(self) -> None:
-        decisions, reads = self._work.popleft()
+        work = self._work.popleft()
+        work()
+        self._is_busy = False
+        self._go_on()
+
+    def _execute(self, decisions: list[Decided], reads: list[Entry]) -> None:
         for slot, value in decisions:
             self._executor.apply(slot, value)
         applied = self._executor.take_applied()
-        replies = [self._executor.read(entry) for entry in reads]
-        self._is_busy = False
-        self._go_on()
-        self._owner.executed(applied, replies)
+        self._owner.executed(applied, [self._executor.read(entry) for entry in reads])
 
 
 class ReplicaShell:
@@ -201,6 +226,7 @@ class ServingReplica(ReplicaShell):
         self.executor = WatchedExecutor(me, watch, network.scheduler)
         self._lane = Lane(self, host, scenario, self.executor)
         self._flush_is_due = False
+        self._is_taking_snapshot = False
 
     # network.Endpoint
 
@@ -236,9 +262,23 @@ class ServingReplica(ReplicaShell):
             self.service.answer(reply)
         self.perform()
 
+    def snapshot_taken(self, snapshot: Snapshot) -> None:
+        """The lane has taken one."""
+        self._is_taking_snapshot = False
+        self.service.snapshot_made(snapshot, self.host.clock.now())
+        self.perform()
+
     def perform(self) -> None:
         """Do what the core asked for, in its order."""
-        service, decisions = self.service, self.take_outputs()
+        service = self.service
+        if service.install is not None:
+            self._watch.installed(self.me, snapshot_header(service.install).next_slot)
+            self._lane.restore(service.install)
+            service.install = None
+        decisions = self.take_outputs()
+        if service.wants_snapshot and not self._is_taking_snapshot:
+            self._is_taking_snapshot = True
+            self._lane.take_snapshot()
         if decisions or service.reads:
             reads, service.reads = service.reads, []
             self._lane.execute(decisions, reads)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from concoord_ray.objects.rwlock import RWLock
-from tests.threadingobject.calls import Story
+from concoord_ray.rsm.command import Acknowledge, Delete
+from tests.threadingobject.calls import Story, outcome
 
 
 def test_readers_share_it_and_a_writer_has_it_alone() -> None:
@@ -64,3 +65,25 @@ def test_what_a_process_held_or_never_heard_of_comes_back(how: str) -> None:
     story.does("b", "acquire_read")
     assert getattr(story, how)("a") == {"b": True}
     assert [holder.process for holder in story.read("inspect").holders] == ["a test"]
+
+
+@pytest.mark.parametrize("how", ["end of the session", "end of the task", "deletion", "acknowledgement"])
+def test_calls_that_end_together_get_nothing_from_one_another(how: str) -> None:
+    """A reader behind its own process's writer: when both go, the writer's place is not the reader's turn."""
+    story = Story(RWLock)
+    story.does("a", "acquire_read")
+    story.does("w:writer@task", "acquire_write")
+    story.does("w:reader@task", "acquire_read")
+    client = story.session("w")
+    if how == "end of the session":
+        story.end("w")
+    elif how == "end of the task":
+        assert story.end("w", task="task") == {"w:writer@task": "CallCancelled", "w:reader@task": "CallCancelled"}
+    elif how == "deletion":
+        replies = story.session("a").send(Delete(story.object_id))
+        assert [outcome(reply) for reply in replies if reply.session == client.session] == ["NoSuchObject"] * 2
+        return
+    else:
+        client.send(Acknowledge(), (client.seq - 1, client.seq))
+    assert story.does("a", "release_read") == {"a": None}
+    assert story.does("b", "acquire_write") == {"b": True}

@@ -1,0 +1,157 @@
+"""What replicated code must not call, by dotted name, and what to use instead.
+
+A name is forbidden by its longest prefix in ``_FORBIDDEN``: ``os.path.join`` is looked up as itself, as ``os.path`` and
+as ``os``. None allows it. Only what gives another result, or does something, on each replica is in the table.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Rule(NamedTuple):
+    """Why something is wrong, and what to do."""
+
+    why: str
+    instead: str
+
+
+CLOCK = Rule("reads the clock of its replica", "use concoord.now(), or pass the time as an argument")
+CHANCE = Rule("draws numbers of its replica's own", "use concoord.random(), or pass the value as an argument")
+UNIQUE = Rule(
+    "makes an id of its replica's own",
+    "use uuid.UUID(int=concoord.random().getrandbits(128)), or pass it as an argument",
+)
+SLEEP = Rule(
+    "holds up every call of the ensemble", "let callers wait: @concoord.when, or a timeout of a concoord.Condition"
+)
+THREADS = Rule(
+    "uses threads, processes or their locks", "calls run one at a time and need no lock; start work where you call from"
+)
+OUTSIDE = Rule("reaches out of the replicated state", "do it where you call from, and pass the result as an argument")
+PLACE = Rule("asks where it runs, which differs between replicas", "pass the value as an argument")
+ADDRESS = Rule("asks for an address, which differs between replicas", "number things by a counter of the object")
+HASH = Rule(
+    "takes a hash, which differs between replicas for texts, bytes and objects", "use zlib.crc32 or hashlib on bytes"
+)
+RAY = Rule("calls Ray or the ensemble, and would once on every replica", "do it where you call from")
+COROUTINE = Rule("is a coroutine, and nothing awaits it", "make it an ordinary method: callers have .aio()")
+ORDER = Rule("depends on the order of a set, which differs between replicas", "use sorted(...), or a dict for a set")
+REPEATED = Rule("writes once on every replica, and again when a replica catches up", "write where you call from")
+GLOBAL = Rule(
+    "changes what is outside of the object, which not every replica has alike", "keep it in an attribute of the object"
+)
+SHARED = Rule(
+    "changes what all objects of the class share, beyond the object",
+    "set it in __init__, as an attribute of the object",
+)
+
+_FORBIDDEN: dict[str, Rule | None] = {
+    name: rule
+    for rule, names in {
+        CLOCK: """
+            time.time time.time_ns time.monotonic time.monotonic_ns time.perf_counter time.perf_counter_ns
+            time.process_time time.process_time_ns time.thread_time time.thread_time_ns time.clock_gettime
+            time.clock_gettime_ns time.localtime time.gmtime time.ctime time.asctime time.strftime
+            datetime.datetime.now datetime.datetime.utcnow datetime.datetime.today datetime.date.today
+        """,
+        SLEEP: "time.sleep",
+        CHANCE: "random secrets os.urandom os.getrandom numpy.random",
+        UNIQUE: "uuid.uuid1 uuid.uuid4 uuid.uuid6 uuid.uuid7 uuid.getnode",
+        THREADS: """
+            threading _thread multiprocessing concurrent.futures asyncio queue.Queue queue.LifoQueue queue.PriorityQueue
+            queue.SimpleQueue signal
+        """,
+        OUTSIDE: """
+            open io.open io.open_code io.FileIO input breakpoint os socket ssl select selectors subprocess
+            urllib.request http.client requests httpx aiohttp urllib3 ftplib smtplib shutil tempfile glob
+            sqlite3.connect fileinput
+            genericpath posixpath.realpath posixpath.expanduser posixpath.expandvars posixpath.abspath posixpath.ismount
+            posixpath.lexists
+        """,
+        PLACE: """
+            os.getpid os.getppid os.getuid os.geteuid os.getgid os.getegid os.getlogin os.getcwd os.getcwdb os.getenv
+            os.getenvb os.environ os.environb os.uname os.cpu_count os.getloadavg os.times os.get_terminal_size
+            socket.gethostname socket.getfqdn platform getpass.getuser threading.get_ident threading.get_native_id
+            threading.current_thread _thread.get_ident
+        """,
+        ADDRESS: "id",
+        RAY: "ray concoord_ray.ensemble",
+        REPEATED: "print logging",
+        None: """
+            os.path os.fspath os.fsencode os.fsdecode os.strerror os._Environ genericpath.commonprefix random.Random
+            numpy.random.default_rng numpy.random.Generator numpy.random.RandomState numpy.random.SeedSequence
+            numpy.random.PCG64 numpy.random.MT19937 numpy.random.Philox numpy.random.SFC64
+            numpy.random.mtrand.RandomState logging.getLogger logging.getLevelName secrets.compare_digest
+            socket.inet_aton socket.inet_ntoa
+            socket.inet_pton socket.inet_ntop socket.htons socket.ntohs socket.htonl socket.ntohl
+        """,
+    }.items()
+    for name in names.split()
+}  # fmt: skip
+
+#: Forbidden with at most so many arguments: with more, they are told what they would have asked for.
+_UNTOLD = {
+    "time.localtime": 0,
+    "time.gmtime": 0,
+    "time.ctime": 0,
+    "time.asctime": 0,
+    "time.strftime": 1,
+    "random.Random": 0,
+    "numpy.random.default_rng": 0,
+    "numpy.random.RandomState": 0,
+    "numpy.random.mtrand.RandomState": 0,
+    "numpy.random.SeedSequence": 0,
+    "numpy.random.PCG64": 0,
+    "numpy.random.MT19937": 0,
+    "numpy.random.Philox": 0,
+    "numpy.random.SFC64": 0,
+}
+#: Wrong without a call.
+ON_SIGHT = frozenset({"os.environ", "os.environb", "os._Environ"})
+#: Their rules only warn: their replicas stay equal.
+UNCERTAIN = frozenset({REPEATED, HASH, ORDER, GLOBAL, SHARED})
+
+#: Modules of C by the names of those that users import.
+_REAL_NAMES = {
+    "posix": "os",
+    "nt": "os",
+    "_io": "io",
+    "_socket": "socket",
+    "_random": "random",
+    "_datetime": "datetime",
+}
+
+#: Of what they take, the order does not matter; of others, what comes out has the order of what went in.
+NEUTRAL = frozenset(
+    {"set", "frozenset", "sorted", "min", "max", "sum", "any", "all", "len", "bool", "isinstance", "type", "id"}
+)
+ORDERED = frozenset({"list", "tuple", "iter", "enumerate", "zip", "map", "filter", "reversed", "dict.fromkeys"})
+SET_METHODS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
+MUTATORS = frozenset(
+    {
+        "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft", "insert",
+        "intersection_update", "move_to_end", "pop", "popitem", "popleft", "remove", "reverse", "rotate", "setdefault",
+        "sort", "subtract", "symmetric_difference_update", "update",
+    }
+)  # fmt: skip
+
+
+def real_name(path: str) -> str:
+    """A dotted name with the module that users know."""
+    module, dot, rest = path.partition(".")
+    return _REAL_NAMES.get(module, module) + dot + rest
+
+
+def rule_of(path: str, arguments: int | None) -> Rule | None:
+    """The rule that a call breaks; None if none. ``arguments`` is None where their number is not known."""
+    untold = _UNTOLD.get(path)
+    if untold is not None:
+        told = arguments is None or arguments > untold
+        return None if told else _FORBIDDEN.get(path) or CHANCE
+    prefix = path
+    while prefix:
+        if prefix in _FORBIDDEN:
+            return _FORBIDDEN[prefix]
+        prefix = prefix.rpartition(".")[0]
+    return None

@@ -1,0 +1,69 @@
+"""The birth certificate of an ensemble on disk: what is needed to start it again when nothing of Ray is left.
+
+Every acceptor's node has one, written before the acceptor votes for the first time; so whatever was ever acknowledged,
+a majority of the acceptors' nodes has it. It holds the secret: its directory is for the owner alone.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+
+from concoord_ray.config import Config
+from concoord_ray.errors import StorageCorrupt
+from concoord_ray.paxos.view import View
+from concoord_ray.storage.files import machine_faults, make_directory, replace_file
+
+FILE_NAME = "birth"
+_DIGEST_BYTES = 32
+
+
+class Birth(msgspec.Struct, frozen=True):
+    """How an ensemble began."""
+
+    name: str
+    ensemble: str
+    secret: bytes
+    config: Config
+    #: How often it was recovered before it was this one.
+    generation: int
+    #: The view of epoch 0.
+    view: View
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Birth).decode
+
+
+def directory_of(storage: str, name: str, ensemble: str) -> Path:
+    """Where a node keeps everything of an ensemble."""
+    return Path(storage, name, ensemble)
+
+
+def write_birth(birth: Birth) -> None:
+    """Write it, durably, unless it is there. Raises ``StorageFailed``."""
+    directory = directory_of(birth.config.storage, birth.name, birth.ensemble)
+    path = directory / FILE_NAME
+    with machine_faults(directory):
+        make_directory(directory)
+        directory.chmod(0o700)
+        if not path.exists():
+            encoded = _encode(birth)
+            # Several members of a node may write it at once: each its own temporary, all the same content.
+            replace_file(path, path.with_name(f"{FILE_NAME}.{id(birth)}.tmp"), (_digest(encoded), encoded))
+
+
+def read_birth(path: Path) -> Birth:
+    """Read it back. Raises ``StorageCorrupt`` unless every byte is as written, ``StorageFailed`` if it is unreadable."""
+    with machine_faults(path):
+        content = path.read_bytes()
+    digest, encoded = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if _digest(encoded) != digest:
+        raise StorageCorrupt(f"{path} is not as it was written. Take the file of another node of the ensemble.")
+    return _decode(encoded)
+
+
+def _digest(encoded: bytes) -> bytes:
+    return blake2b(encoded, digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,317 @@
+"""Storage that outlives its process: an acceptor that finds its data comes back as itself.
+
+Invariants:
+
+- what ``append`` returned from is on the medium, and comes back from ``load`` or is named as lost;
+- an append is there as a whole or not at all;
+- **nothing is served that was not written**: each row has a checksum; number and sum of all of them are written with
+  every commit, so a lost row, or an old one that came back, shows; the number of the last commit is kept in another
+  file (``watermark``), so a lost tail shows; and what cannot be right is refused as ``StorageCorrupt``;
+- after the first error nothing is written any more (PROTOCOL.md, rule 21).
+
+Deviation from a plain log of records: a row per slot and epoch, so that the newest acceptance of a slot replaces the
+one before, and truncation takes rows away. An acceptance that raises the promise writes the promise too, because its
+own row may be truncated long before its ballot is history.
+
+Truncated rows no longer exist from the commit of the ``Truncated`` on. Their space is freed by the commits that follow,
+twice as much in each as it adds and a little more, so that no commit waits for a large deletion.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from concoord_ray.errors import StorageError, StorageFailed
+from concoord_ray.paxos.ballot import BOTTOM, Ballot
+from concoord_ray.paxos.outputs import Accepted, Promised, Record, Truncated
+from concoord_ray.paxos.view import Role
+from concoord_ray.storage.database import FILE_NAME, Database, corrupt, explained, log_of, remove, sound_rows
+from concoord_ray.storage.files import DirectoryLock, machine_faults, make_directory, sync_directory
+from concoord_ray.storage.rows import TOTALS, Content, Identity, Key, Kind, Row, Totals, from_row, to_row
+from concoord_ray.storage.watermark import Watermark, read_watermark
+
+_NEVER_TRUNCATED = Truncated(0, 0)
+_PURGED_ROWS = 256
+_PURGED_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is known of the rows without reading them again."""
+
+    identity: Identity | None = None
+    stored: Totals | None = None
+    commit: int = 0
+    rows: int = 0
+    checksums: int = 0
+    highest_slot: int = -1
+    promised: dict[int, Ballot] = field(default_factory=dict)
+    truncated: Truncated = _NEVER_TRUNCATED
+
+    def see(self, content: Content) -> None:
+        """Take note of what a row says."""
+        if isinstance(content, Promised):
+            self.promised[content.epoch] = content.ballot
+        elif isinstance(content, Truncated):
+            self.truncated = content
+        elif isinstance(content, Identity):
+            self.identity = content
+        elif isinstance(content, Totals):
+            self.stored, self.commit = content, content.commit
+
+    def add(self, row: Row) -> None:
+        """Count one row more."""
+        if row.kind == Kind.ACCEPTED:
+            self.highest_slot = max(self.highest_slot, row.slot)
+        self.rows += 1
+        self.checksums = (self.checksums + row.checksum) % (1 << 64)
+
+    def subtract(self, checksum: int) -> None:
+        """Count one row less."""
+        self.rows -= 1
+        self.checksums = (self.checksums - checksum) % (1 << 64)
+
+    def totals(self) -> Totals:
+        """What is written with every commit."""
+        return Totals(self.commit, self.rows, self.checksums)
+
+    def is_dropped(self, kind: int, slot: int, epoch: int) -> bool:
+        """Whether truncation has taken the row with this key."""
+        if kind == Kind.ACCEPTED and slot < self.truncated.below:
+            return True
+        return kind in (Kind.JOINED, Kind.ACCEPTED, Kind.PROMISED) and epoch < self.truncated.first_epoch
+
+
+class DurableStorage:
+    """One acceptor's records in one directory. One thread at a time may append.
+
+    ``incarnation`` is that of the life which the data belong to: an acceptor with its data is the acceptor that it was.
+    """
+
+    def __init__(
+        self, path: Path, account: _Account, identity: Identity, database: Database, mark: Watermark, opened: ExitStack
+    ) -> None:
+        """Use ``open``."""
+        self.incarnation = identity.incarnation
+        self._path = path
+        self._account = account
+        self._database = database
+        self._watermark = mark
+        self._opened = opened
+        self._failure: Exception | None = None
+        self._is_purging = True  # As far as we know: an earlier life may not have come to the end of it.
+
+    @classmethod
+    def open(cls, directory: Path, *, ensemble: str, role: Role, index: int, incarnation: int) -> DurableStorage:
+        """Open the data of a member, or begin them with the fresh ``incarnation`` if there are none.
+
+        Raises ``StorageError`` if another process has the directory or the data are another member's,
+        ``StorageCorrupt`` if anything in them is wrong (then ``set_aside`` helps), ``StorageFailed`` if the machine
+        does not let us.
+        """
+        asked = Identity(ensemble, role, index, incarnation)
+        path = directory / FILE_NAME
+        with machine_faults(directory), ExitStack() as opened:
+            make_directory(directory)
+            lock = DirectoryLock(directory)
+            opened.callback(lock.release)
+            if not _was_served(path):
+                _create(path, asked)
+            account = _verified(path, read_watermark(directory) or 0)
+            identity = _checked_identity(path, account, asked)
+            database = Database(path)
+            opened.callback(database.close)
+            mark = Watermark(directory)
+            opened.callback(mark.close)
+            account.commit += 1
+            with explained(path):  # A commit: what can be read and not written shows now, not when it counts.
+                database.write([to_row(account.totals())])
+            mark.raise_to(account.commit)
+            mark.sync()
+            return cls(path, account, identity, database, mark, opened.pop_all())
+
+    def load(self) -> list[Record]:
+        """The records, in an order in which an acceptor can replay them. Raises ``StorageCorrupt``."""
+        contents = (
+            _content(self._path, row) for row in self._database.rows() if not self._account.is_dropped(*row[:3])
+        )
+        return [content for content in contents if not isinstance(content, (Identity, Totals))]
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Make records durable, all or none. On return they are.
+
+        Raises ``StorageFailed`` if the disk did not take them, and ever after: whether they are there is then unknown,
+        so the acceptor must stop. What was appended before is safe.
+        """
+        if self._failure is not None:
+            raise StorageFailed(f"{self._path}: writing has failed before: {self._failure}. Restart the acceptor.")
+        try:
+            if records:
+                self._append(records)
+        except Exception as error:
+            self._failure = error
+            code = getattr(error, "sqlite_errorname", None) or type(error).__name__
+            raise StorageFailed(
+                f"{self._path}: commit {self._account.commit} failed: {error} ({code}). Nothing is written any more. "
+                "Make room on the disk or mend it, then restart the acceptor: it has all that it ever acknowledged."
+            ) from error
+
+    def _append(self, records: Sequence[Record]) -> None:
+        account = self._account
+        account.commit += 1
+        staged: dict[tuple[int, ...], Row] = {}
+        for record in records:
+            self._stage(record, staged)
+        rows = list(staged.values())
+        if self._is_purging:
+            with self._database.transaction():
+                self._count(rows)
+                self._database.write(rows)
+                self._purge(_PURGED_ROWS + 2 * len(rows), _PURGED_BYTES + 2 * sum(len(row.content) for row in rows))
+                self._database.write([to_row(account.totals())])
+        else:
+            self._count(rows)
+            self._database.write([*rows, to_row(account.totals())])
+        self._watermark.raise_to(account.commit)
+        self._database.checkpoint_if_due()
+
+    def _stage(self, record: Record, staged: dict[tuple[int, ...], Row]) -> None:
+        """Turn a record into the rows that say the same; the last of a key is the one that counts."""
+        account = self._account
+        if isinstance(record, Accepted) and record.pvalue.ballot > account.promised.get(record.epoch, BOTTOM):
+            self._stage(Promised(record.epoch, record.pvalue.ballot), staged)
+        elif isinstance(record, Truncated):
+            past = account.truncated
+            record = Truncated(max(record.below, past.below), max(record.first_epoch, past.first_epoch))
+            self._is_purging = True
+        row = to_row(record)
+        if not account.is_dropped(*row[:3]):
+            staged[row[:3]] = row
+            account.see(record)
+
+    def _count(self, rows: Sequence[Row]) -> None:
+        """Count rows that are about to be written, in place of those with their keys."""
+        account = self._account
+        for row in rows:
+            if row.kind != Kind.ACCEPTED or row.slot <= account.highest_slot:  # Above it there is none to be replaced.
+                replaced = self._database.checksum_of(row[:3])
+                if replaced is not None:
+                    account.subtract(replaced)
+            account.add(row)
+
+    def _purge(self, rows_left: int, bytes_left: int) -> None:
+        """Delete some of the rows that truncation has dropped, the oldest first.
+
+        Acceptances of a dropped epoch go with their slots, not before.
+        """
+        truncated = self._account.truncated
+        past_epochs = (0, truncated.first_epoch)
+        limits = {Kind.ACCEPTED: (truncated.below, 0), Kind.PROMISED: past_epochs, Kind.JOINED: past_epochs}
+        for kind, below in limits.items():
+            through, count = (0, 0), 0
+            for slot, epoch, checksum, size_bytes in self._database.oldest(kind, below, rows_left):
+                through = (slot, epoch)
+                count += 1
+                bytes_left -= size_bytes
+                self._account.subtract(checksum)
+                if bytes_left <= 0:
+                    break
+            if count:
+                self._database.delete(kind, through, count)
+                rows_left -= count
+            if rows_left <= 0 or bytes_left <= 0:
+                return
+        self._is_purging = self._database.give_back()
+
+    def close(self) -> None:
+        """Close, and let others have the directory. What was appended is durable with or without it."""
+        with machine_faults(self._path), self._opened:
+            self._watermark.sync()
+
+
+def set_aside(directory: Path) -> Path:
+    """Move data that cannot be used out of the way, so that the member can begin anew, and return where they are.
+
+    Nothing is deleted. Raises ``StorageError`` if a process has the directory, ``StorageFailed`` if it cannot be moved.
+    """
+    with machine_faults(directory):
+        lock = DirectoryLock(directory)
+        try:
+            names = (directory.with_name(f"{directory.name}.corrupt-{n}") for n in itertools.count(1))
+            aside = next(name for name in names if not name.exists())
+            directory.rename(aside)
+            sync_directory(directory.parent)
+        finally:
+            lock.release()
+    return aside
+
+
+def _was_served(path: Path) -> bool:
+    """Whether an earlier life was told of anything in the database."""
+    commit = read_watermark(path.parent)
+    if commit is None and (path.exists() or log_of(path).exists()):
+        raise corrupt(path, "its watermark, which is made before it, is gone")
+    return bool(commit)
+
+
+def _create(path: Path, identity: Identity) -> None:
+    """Make a database that says whose it is. What a crash leaves of this is removed by the next attempt."""
+    Watermark.create(path.parent)
+    remove(path)
+    row = to_row(identity)
+    account = _Account(commit=1)
+    account.add(row)
+    with closing(Database(path)) as database, explained(path):
+        database.write([row, to_row(account.totals())])
+    sync_directory(path.parent)
+    with closing(Watermark(path.parent)) as mark:
+        mark.raise_to(account.commit)
+        mark.sync()
+
+
+def _verified(path: Path, acknowledged: int) -> _Account:
+    """Read everything, and make sure that it is everything, and what was written."""
+    account = _Account()
+    for row in sound_rows(path):
+        account.see(_content(path, row))
+        if row[:3] != TOTALS:
+            account.add(row)
+    stored = account.stored
+    if stored is None:
+        raise corrupt(path, f"table records: row {TOTALS} is gone")
+    if stored != account.totals():
+        raise corrupt(
+            path,
+            f"table records: there are {account.rows} rows with checksums of sum {account.checksums:x}, but commit "
+            f"{stored.commit} left {stored.rows} of sum {stored.checksums:x}: rows are lost, or old ones came back",
+        )
+    if stored.commit < acknowledged:
+        raise corrupt(
+            path,
+            f"table records: row {TOTALS} is of commit {stored.commit}, but commit {acknowledged} was acknowledged: "
+            f"the end of {log_of(path).name} is lost",
+        )
+    return account
+
+
+def _checked_identity(path: Path, account: _Account, asked: Identity) -> Identity:
+    found = account.identity
+    if found is None:
+        raise corrupt(path, "table records: the row that says whose data it is is gone")
+    if (found.ensemble, found.role, found.index) != (asked.ensemble, asked.role, asked.index):
+        raise StorageError(
+            f"{path.parent} holds the data of {found.role} {found.index} of ensemble {found.ensemble!r}, not of "
+            f"{asked.role} {asked.index} of {asked.ensemble!r}. Give each member a directory of its own."
+        )
+    return found
+
+
+def _content(path: Path, row: Row) -> Content:
+    try:
+        return from_row(row)
+    except ValueError as error:
+        raise corrupt(path, f"table records: row {Key(*row[:3])}: {error}") from error

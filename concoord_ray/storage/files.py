@@ -1,0 +1,99 @@
+"""Files and directories that are there after a power failure, and the lock that keeps a directory to one process.
+
+A file's content is durable after its own fsync, its name only after its directory's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from concoord_ray.errors import StorageError, StorageFailed
+
+LOCK_NAME = "lock"
+
+
+@contextmanager
+def machine_faults(place: Path) -> Iterator[None]:
+    """Turn an ``OSError`` into the ``StorageFailed`` that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"{place}: {error}. Mend the disk or its permissions, then start again.") from error
+
+
+def sync(descriptor: int) -> None:
+    """Return once what was written to the open file is on the medium."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # There fsync leaves it in the drive's own cache.
+    else:
+        os.fsync(descriptor)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(directory: Path) -> None:
+    """Create a directory and those above it, durably; no error if it is there."""
+    if not directory.is_dir():
+        make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
+
+
+def replace_file(path: Path, temporary: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write a file that is there as a whole or not at all; ``temporary`` is what a crash may leave of it."""
+    try:
+        with temporary.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            sync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class DirectoryLock:
+    """A directory that belongs to this object until ``release``, or to this process until it dies, however it does."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises ``StorageError`` if another process, or another object of this one, has the directory."""
+        path = directory / LOCK_NAME
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._claim(path)
+        except BaseException:
+            self.release()
+            raise
+
+    def _claim(self, path: Path) -> None:
+        try:
+            # flock, not lockf: lockf's lock is the whole process's, and goes with any descriptor that is closed.
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
+            raise StorageError(
+                f"{path.parent} is in use by process {holder or 'unknown'}: a data directory belongs to one process. "
+                "End that process, or give this one a directory of its own."
+            ) from error
+        if not (path.exists() and os.path.samestat(os.fstat(self._descriptor), path.stat())):
+            raise StorageError(f"{path.parent} was set aside while it was being opened. Open it again.")
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+
+    def release(self) -> None:
+        """Let others have the directory."""
+        os.close(self._descriptor)

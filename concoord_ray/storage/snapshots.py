@@ -1,0 +1,174 @@
+"""Snapshots in files: what a replica starts from, and what a backup is.
+
+A file is there as a whole or not at all, and is served only if every byte of it is what was written. It begins with a
+header that says what it is (magic, format, ensemble, slot, Python version, length and checksum of the content) and has
+a checksum of its own. A file that does not verify is renamed to ``*.corrupt``, never deleted, and the one before it is
+tried: an older snapshot is as true, there is only more log to execute after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+
+from concoord_ray.errors import ConfigurationError, StorageCorrupt, StorageError
+from concoord_ray.storage.files import DirectoryLock, machine_faults, make_directory, replace_file, sync_directory
+
+logger = logging.getLogger(__name__)
+
+_MAGIC = b"concoord"
+_FORMAT = 1
+#: Magic, format, length of the header that follows; then comes the checksum of these and the header.
+_PREAMBLE = struct.Struct(">8sHH")
+_CHECKSUM_BYTES = 8
+_DIGEST_BYTES = 32
+_PIECE_BYTES = 1 << 20
+_NAME = re.compile(r"snapshot-(\d{20})")
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True):
+    """What a file holds. ``python`` is the minor version (as in 3.11) that pickled it, and the one that can read it."""
+
+    ensemble: str
+    slot: int
+    python: int
+    length_bytes: int
+    digest: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Header).decode
+
+
+def write_file(path: Path, data: bytes, *, ensemble: str, slot: int) -> None:
+    """Write a snapshot of an ensemble at a slot, durably, in place of any file of that name.
+
+    Raises ``StorageFailed``; another attempt is then a new file, so it may succeed.
+    """
+    encoded = _encode(Header(ensemble, slot, sys.version_info.minor, len(data), _digest(data, _DIGEST_BYTES)))
+    preamble = _PREAMBLE.pack(_MAGIC, _FORMAT, len(encoded))
+    checksum = _digest(preamble + encoded, _CHECKSUM_BYTES)
+    with machine_faults(path):
+        replace_file(path, path.with_name(path.name + ".tmp"), (preamble, checksum, encoded, *_pieces(data)))
+
+
+def read_file(path: Path) -> tuple[Header, bytes]:
+    """Read a snapshot back.
+
+    Raises ``StorageCorrupt`` unless every byte is as written, ``StorageError`` if another version of concoord_ray wrote
+    it, ``StorageFailed`` if it cannot be read.
+    """
+    with machine_faults(path), path.open("rb") as file:
+        preamble = file.read(_PREAMBLE.size)
+        if len(preamble) < _PREAMBLE.size or not preamble.startswith(_MAGIC):
+            raise _corrupt(path, "it does not begin as a snapshot does")
+        _, version, header_bytes = _PREAMBLE.unpack(preamble)
+        checksum, encoded = file.read(_CHECKSUM_BYTES), file.read(header_bytes)
+        if _digest(preamble + encoded, _CHECKSUM_BYTES) != checksum:
+            raise _corrupt(path, "its header does not match the header's checksum")
+        if version != _FORMAT:
+            raise StorageError(f"{path} is of format {version}, not {_FORMAT}: read it with the version that wrote it.")
+        header = _decode(encoded)
+        length_bytes = path.stat().st_size - file.tell()
+        if length_bytes != header.length_bytes:
+            raise _corrupt(path, f"it holds {length_bytes} bytes of {header.length_bytes}")
+        data = file.read(header.length_bytes)
+    if _digest(data, _DIGEST_BYTES) != header.digest:
+        raise _corrupt(path, "its content does not match the checksum")
+    return header, data
+
+
+class SnapshotFiles:
+    """The newest snapshots of one replica, in a directory that is this process's alone."""
+
+    def __init__(self, directory: Path, *, ensemble: str, keep: int = 2) -> None:
+        """Create or open the directory, and remove what a crash has left half written.
+
+        Raises ``StorageError`` if another process has it, ``StorageFailed`` if the machine does not let us.
+        """
+        if keep < 1:
+            raise ConfigurationError(f"keep={keep}: keep at least one snapshot.")
+        self._directory = directory
+        self._ensemble = ensemble
+        self._keep = keep
+        with machine_faults(directory), ExitStack() as opened:
+            make_directory(directory)
+            self._lock = DirectoryLock(directory)
+            opened.callback(self._lock.release)
+            for partial in directory.glob("snapshot-*.tmp"):
+                partial.unlink()
+            opened.pop_all()
+
+    def write(self, slot: int, data: bytes) -> Path:
+        """Keep the snapshot at ``slot``, durably; the oldest beyond those to keep go. Raises ``StorageFailed``."""
+        path = self._directory / f"snapshot-{slot:020}"
+        write_file(path, data, ensemble=self._ensemble, slot=slot)
+        with machine_faults(self._directory):
+            for old in self._newest_first()[self._keep :]:
+                old.unlink()
+        return path
+
+    def newest(self) -> tuple[int, bytes] | None:
+        """Slot and content of the newest snapshot that is sound, None if there is none.
+
+        Raises ``StorageError`` if it is another ensemble's, or of another Python version.
+        """
+        for path in self._newest_first():
+            try:
+                header, data = read_file(path)
+                if path.name != f"snapshot-{header.slot:020}":
+                    raise _corrupt(path, f"it holds the snapshot of slot {header.slot}")
+            except StorageCorrupt as error:
+                aside = self._set_aside(path)
+                logger.warning("%s It is now %s; the snapshot before it is tried.", error, aside.name)
+            else:
+                self._refuse_strangers(path, header)
+                return header.slot, data
+        return None
+
+    def close(self) -> None:
+        """Let others have the directory."""
+        self._lock.release()
+
+    def _newest_first(self) -> list[Path]:
+        return sorted((path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+
+    def _set_aside(self, path: Path) -> Path:
+        aside = path.with_name(path.name + ".corrupt")
+        with machine_faults(path):
+            path.rename(aside)
+            sync_directory(self._directory)
+        return aside
+
+    def _refuse_strangers(self, path: Path, header: Header) -> None:
+        if header.ensemble != self._ensemble:
+            raise StorageError(
+                f"{path} is of ensemble {header.ensemble!r}, not of {self._ensemble!r}. "
+                "Give each ensemble a directory of its own."
+            )
+        if header.python != sys.version_info.minor:
+            raise StorageError(
+                f"{path} was written by Python 3.{header.python}; what it holds can be read by that version alone, and "
+                f"this is 3.{sys.version_info.minor}. Start the ensemble with the Python that it had."
+            )
+
+
+def _pieces(data: bytes) -> Iterator[memoryview]:
+    view = memoryview(data)
+    return (view[first : first + _PIECE_BYTES] for first in range(0, len(data), _PIECE_BYTES))
+
+
+def _digest(data: bytes, size_bytes: int) -> bytes:
+    return blake2b(data, digest_size=size_bytes).digest()
+
+
+def _corrupt(path: Path, reason: str) -> StorageCorrupt:
+    return StorageCorrupt(f"{path}: {reason}. It is not used; take an older one, or a peer's.")

@@ -1,0 +1,542 @@
+"""What was restored from a snapshot is what it was taken of. Each primitive: tests/threadingobject/test_snapshots."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from concoord_ray.objects import Condition, Lock, Semaphore
+from concoord_ray.rsm import snapshot
+from concoord_ray.rsm.calls import Applied
+from concoord_ray.rsm.command import Batch, Cancel, CloseSession, Delete, EndTask, Entry, OpenSession, Reply
+from concoord_ray.rsm.context import CallContext
+from concoord_ray.rsm.executor import STATE, Executor
+from concoord_ray.rsm.snapshot import SnapshotFailed, SnapshotUnusable
+from concoord_ray.rsm.wire import encode_message
+from tests.rsm import shop
+from tests.rsm.log import SECOND_NS, Client, Handle, Log, calling, creation, describe, error, refused, result
+from tests.rsm.samples import Blocker, Register
+from tests.threadingobject.test_cost import calls_of
+
+
+class RestoredLog(Log):
+    """``restore`` puts what is restored in place of the second executor, which must go on as the first one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[bytes] = []
+
+    def decide(self, *entries: Entry) -> list[Reply]:
+        self.batches.append(encode_message(Batch(self.time_ns, self.time_ns, entries)))
+        return super().decide(*entries)
+
+    def restore(self) -> Applied:
+        self.executors[1] = Executor("here")
+        self.executors[1].restore(self.executors[0].snapshot())
+        return self.executors[1].take_applied()
+
+
+def closed_over() -> Callable[[], Any]:
+    lock = threading.Lock()
+    return lambda: lock
+
+
+def bad(attribute: Callable[[], Any]) -> type:
+    class Bad:
+        def __init__(self) -> None:
+            self.jobs: list[Any] = []
+            self.put("constructed")
+
+        def put(self, name: str) -> None:
+            self.jobs.append({name: attribute()})
+
+    return Bad
+
+
+# Classes.
+
+
+def test_what_methods_construct_is_what_was_restored() -> None:
+    log = RestoredLog()
+    client = log.open()
+    one = client.create(shop.Shop)
+    other = client.create(shop.Shop, Handle(one))
+    client.call(other, "stock", "a")
+    assert isinstance(error(client.ask(calling(one, "fail"))), shop.OutOfStock)
+    for _ in range(3):
+        log.restore()
+        for each in (one, other):
+            verdict = client.call(each, "judge")
+            assert "False" not in verdict
+            assert "'opened': 2" in verdict
+        client.call(one, "stock", "b")
+        again = error(client.ask(calling(one, "fail_again")))
+        assert isinstance(again, shop.OutOfStock)
+        assert again.wanted == 7
+
+
+def test_what_comes_with_a_later_call_is_of_the_restored_class() -> None:
+    log = RestoredLog()
+    client = log.open()
+    register, one = client.create(Register), client.create(shop.Shop)
+    client.call(one, "stock", "a", shop.Colour.GREEN)
+    client.call(register, "append", shop.Box("in no shop"))
+    log.restore()
+    assert client.call(one, "compare", shop.Item("a", shop.Colour.GREEN, price=5)) is False
+    assert client.call(one, "stock", "b", shop.Colour.GREEN) == 2
+    assert "False" not in client.call(one, "judge")
+    assert type(result(client.ask(calling(register, "get")))[0]) is shop.Box
+
+
+def test_executors_of_one_process_share_no_class() -> None:
+    log = RestoredLog()
+    client = log.open()
+    shops = [client.create(shop.Shop) for _ in range(3)]
+    client.call(shops[0], "stock", "a")
+    log.restore()
+    client.create(shop.Shop)
+    assert "'opened': 4" in client.call(shops[0], "judge")
+    assert shop.Shop.opened == 0
+    assert shop.ORDERS_SEEN == []
+
+
+_ELSEWHERE = """
+import pickle, sys
+from concoord_ray.rsm.executor import Executor
+data, batches = pickle.load(sys.stdin.buffer)
+executor, replies = Executor("here"), []
+if data is not None:
+    executor.restore(data)
+for batch in batches:
+    executor.apply(executor.next_slot, batch)
+    replies += [(r.session, r.seq, int(r.outcome), r.payload) for r in executor.take_applied().replies]
+assert not [name for name in sys.modules if name.partition(".")[0] == "tests"]
+pickle.dump((executor.snapshot(), replies), sys.stdout.buffer)
+"""
+
+
+def _elsewhere(cwd: Path, hash_seed: int, data: bytes | None, batches: list[bytes]) -> tuple[bytes, list[Reply]]:
+    done = subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE],
+        input=pickle.dumps((data, batches)),
+        env={"PYTHONHASHSEED": str(hash_seed)},
+        cwd=cwd,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    data, replies = pickle.loads(done.stdout)
+    return data, [Reply(*reply) for reply in replies]
+
+
+def test_processes_that_cannot_import_the_users_code_go_on_one_after_the_other(tmp_path: Path) -> None:
+    log = RestoredLog()
+    first, second = log.open(), log.open()
+    one = first.create(shop.Shop, name="one")
+    other = second.create(shop.Shop, Handle(one))
+    second.send(calling(one, "sell"))
+    cuts = [len(log.batches)]
+    first.call(one, "stock", "a", shop.Colour.GREEN)
+    second.send(calling(other, "fail"))
+    first.call(one, "take")
+    second.send(calling(other, "take"))
+    cuts.append(len(log.batches))
+    first.call(other, "stock", "b")
+    first.send(calling(other, "stock", "c"))  # That makes the sale.
+    first.send(calling(one, "judge"))
+    second.send(calling(other, "judge"))
+    first.send(calling(one, "compare", shop.Item("b")))
+    first.send(calling(one, "fail_again"))
+    first.send(CloseSession())  # That frees the lock.
+    alone = Executor("here")
+    for slot, batch in enumerate(log.batches):
+        alone.apply(slot, batch)
+    expected = [(r.session, r.seq, describe(r)) for r in alone.take_applied().replies]
+    replies, data = [], None
+    for hash_seed, (begin, end) in enumerate(zip([0, *cuts], [*cuts, None], strict=True)):
+        data, some = _elsewhere(tmp_path, hash_seed, data, log.batches[begin:end])
+        replies += [(r.session, r.seq, describe(r)) for r in some]
+    assert replies == expected
+    assert sum("'self': True" in told for _, _, told in replies) == 2
+    assert not [told for _, _, told in replies if "False" in told]
+
+
+# Calls and sessions.
+
+
+def test_nothing_runs_twice_because_of_a_restore() -> None:
+    log = RestoredLog()
+    client, gone = log.open(), log.open()
+    register = client.create(Register)
+    append = calling(register, "append", "once")
+    client.ask(append)
+    kept = client.seq
+    client.ask(append)
+    client.call(register, "who", owner="x")
+    acknowledged = client.seq
+    client.send(calling(register, "who"), (acknowledged, acknowledged))
+    gone.ask(append)
+    gone.send(CloseSession())
+    client.send(Cancel(40))
+    log.restore()
+    assert [result(reply) for reply in log.decide(client.again(kept, append))] == [1]
+    assert [refused(reply) for reply in log.decide(client.again(acknowledged, append))] == ["OutcomeUnknown"]
+    assert [refused(reply) for reply in log.decide(gone.again(1, append))] == ["OutcomeUnknown"]
+    assert [refused(reply) for reply in log.decide(gone.again(9, append))] == ["SessionExpired"]
+    assert [refused(reply) for reply in log.decide(client.again(40, append))] == ["CallCancelled"]
+    assert len(client.call(register, "get")) == 3
+
+
+def test_numbers_go_on() -> None:
+    log = RestoredLog()
+    client = log.open()
+    register, lock = client.create(Register), client.create(Lock, name="lock")
+    token = client.call(lock, "acquire_fenced")
+    log.restore()
+    opening = Entry(0, 1001, (), encode_message(OpenSession(SECOND_NS, "again")))
+    assert [result(reply) for reply in log.decide(opening)] == [client.session]
+    assert log.open().session == client.session + 1
+    assert refused(client.ask(creation(Lock, name="lock"))) == "ObjectExists"
+    assert client.create(Register) == lock + 1
+    assert client.call(lock, "force_release") is True
+    assert client.call(lock, "acquire_fenced") == token + 2
+    assert len({client.call(register, "draw") for _ in range(3)}) == 3
+
+
+def test_deadlines_go_on_and_those_that_are_over_are_left_behind() -> None:
+    log = RestoredLog()
+    holder, one, other = log.open(), log.open(), log.open()
+    lock = holder.create(Lock)
+    holder.call(lock, "acquire")
+    one.park(lock, "acquire", timeout=2)
+    withdrawn = other.park(lock, "acquire", timeout=1)
+    other.send(Cancel(withdrawn))
+    second = other.park(lock, "acquire", timeout=2)
+    log.restore()
+    assert len(log.executors[1]._timers) == 2
+    assert log.applied.next_deadline_ns == log.executors[1].take_applied().next_deadline_ns == 3 * SECOND_NS
+    assert log.pass_time(1.5) == []
+    log.restore()
+    assert [(r.session, result(r)) for r in log.pass_time(0.5)] == [(one.session, False), (other.session, False)]
+    assert second
+
+
+def test_a_task_that_has_ended_holds_nothing_afterwards_either() -> None:
+    log = RestoredLog()
+    client = log.open()
+    lock = client.create(Lock)
+    client.send(EndTask("task"))
+    log.restore()
+    assert client.call(lock, "acquire", owner="late@task") is True
+    assert result(client.read(lock, "locked")) is False
+
+
+def test_a_grant_is_given_back_after_a_restore() -> None:
+    log = RestoredLog()
+    holder, waiter = log.open(), log.open()
+    lock = holder.create(Lock)
+    conditions = [holder.create(Condition, Handle(lock)) for _ in range(2)]
+    holder.call(conditions[0], "acquire")
+    waiting = waiter.park(conditions[1], "acquire")
+    log.restore()
+    holder.send(Cancel(holder.seq))
+    assert result(holder.read(lock, "locked")) is True
+    log.restore()
+    waiter.send(Cancel(waiting))
+    assert result(holder.read(lock, "locked")) is False
+
+
+def test_the_sessions_are_told_to_whoever_restores() -> None:
+    log = RestoredLog()
+    one, other = log.open(ttl_s=3), log.open(ttl_s=4)
+    executor = Executor("here")
+    executor.restore(log.executors[0].snapshot())
+    assert executor.take_applied().opened == [(one.session, 3 * SECOND_NS), (other.session, 4 * SECOND_NS)]
+    one.send(CloseSession())
+    late = log.open()
+    executor.restore(log.executors[0].snapshot())
+    applied = executor.take_applied()
+    assert [session for session, _ in applied.opened] == [other.session, late.session]
+    assert applied.ended == [one.session]
+    assert applied.next_slot == log.executors[0].next_slot
+
+
+def test_twenty_thousand_calls_keep_their_places() -> None:
+    log = RestoredLog()
+    holder, other = log.open(), log.open()
+    lock = holder.create(Lock)
+    holder.call(lock, "acquire")
+    waiting = [other.entry(calling(lock, "acquire", owner=str(n), timeout=5 + n % 7)) for n in range(20_000)]
+    log.decide(*waiting)
+    log.restore()
+    assert log.executors[1]._parked == 20_000
+    replies = [reply for _ in range(50) for reply in holder.send(calling(lock, "release")) if reply.session == 2]
+    assert [reply.seq for reply in replies] == [entry.seq for entry in waiting[:50]]
+    assert len(log.pass_time(30)) == 20_000 - 50
+
+
+def test_every_part_of_the_state_is_kept() -> None:
+    assert set(vars(Executor("here"))) - set(STATE) == {"_ensemble", "_first_token", "_applied", "_draws"}
+
+
+def test_a_method_may_keep_its_command() -> None:
+    class Keeper:
+        command: Any = None
+
+        def keep(self, _concoord_command: CallContext) -> bool:
+            is_known = self.command is not None and self.command.effects is _concoord_command.effects
+            self.command = _concoord_command
+            return is_known
+
+    log = RestoredLog()
+    client = log.open()
+    keeper = client.create(Keeper)
+    assert client.call(keeper, "keep") is False
+    log.restore()
+    assert client.call(keeper, "keep") is True
+
+
+# Deep graphs.
+
+
+@dataclass
+class Link:
+    key: tuple[int, Any]
+    before: Any = None
+    after: Any = None
+
+
+class Chain:
+    """A doubly linked list, with a deep tree."""
+
+    def __init__(self, length: int = 0) -> None:
+        self.by_key: dict[Any, Link] = {}
+        self.first: Link | None = None
+        last = None
+        for number in range(length):
+            last = self._append(last, number)
+
+    def _append(self, last: Link | None, number: int) -> Link:
+        entry = self.by_key[shop.Key(shop.Place(number, "x"), shop.Colour.RED)] = Link((number, {number}), last)
+        if last is None:
+            self.first = entry
+        else:
+            last.after = entry
+        return entry
+
+    def walk(self) -> list[Any]:
+        entry, seen, before = self.first, 0, None
+        while entry is not None:
+            assert entry.before is before
+            assert self.by_key[shop.Key(shop.Place(seen, "x"), shop.Colour.RED)] is entry
+            assert entry.key == (seen, {seen})
+            seen, before, entry = seen + 1, entry, entry.after
+        return [seen, len(self.by_key)]
+
+
+def test_a_long_linked_list_is_no_deep_recursion() -> None:
+    log = RestoredLog()
+    client = log.open()
+    chain = client.create(Chain, 20_000)
+    parked = client.create(Semaphore, 0)
+    client.park(parked, "acquire")
+    log.restore()
+    assert result(client.ask(calling(chain, "walk"))) == [20_000, 20_000]
+    assert len(client.send(calling(parked, "release"))) == 2
+
+
+def test_lists_that_are_too_deep_are_named() -> None:
+    log = RestoredLog()
+    client = log.open()
+    register = client.create(Register)
+    nested: list[Any] = []
+    for executor in log.executors:
+        (_, instance) = executor._objects.instances()[0]
+        for _ in range(100_000):
+            nested = [nested]
+        instance.items.append(nested)
+    with pytest.raises(SnapshotFailed, match="too deep"):
+        log.executors[0].snapshot()
+    for executor in log.executors:
+        executor._objects.instances()[0][1].items.clear()
+    while nested:
+        nested = nested.pop()  # Python would free it by recursion.
+    assert register
+
+
+# What cannot be pickled.
+
+
+class Proxy:
+    """Cannot be made again: before it has its attributes, it looks for them in them."""
+
+    def __init__(self) -> None:
+        self.attributes = {"a": 1}
+
+    def __getattr__(self, name: str) -> Any:
+        return self.attributes[name]
+
+
+class WithoutItsLock:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.items = [1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"items": self.items}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.items = state["items"]
+        self.lock = threading.Lock()
+
+    def count(self) -> int:
+        with self.lock:
+            return len(self.items)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "named"),
+    [
+        (threading.Lock, r"self\.jobs\[0\]\['constructed'\] \(_thread.lock\)"),
+        (lambda: (number for number in range(3)), r"self\.jobs\[0\]\['constructed'\] \(generator\)"),
+        (closed_over, r"self\.jobs\[0\]\['constructed'\]\.<lock> \(_thread.lock\)"),
+    ],
+)
+def test_an_object_that_no_snapshot_could_hold_does_not_come_to_exist(attribute: Callable[[], Any], named: str) -> None:
+    log = RestoredLog()
+    client = log.open()
+    refusal = error(client.ask(creation(bad(attribute), name="bad")))
+    assert isinstance(refusal, TypeError)
+    assert re.search(named, str(refusal))
+    assert " at 0x" not in str(refusal)
+    assert log.executors[0]._objects.instances() == []
+    client.create(Register, name="bad")
+
+
+def test_nor_does_one_that_could_not_be_made_again() -> None:
+    log = RestoredLog()
+    refusal = error(log.open().ask(creation(Proxy)))
+    assert isinstance(refusal, TypeError)
+    assert "__getattr__" in str(refusal) or "__getstate__" in str(refusal)
+
+
+def test_a_class_may_say_what_its_state_is() -> None:
+    log = RestoredLog()
+    client = log.open()
+    one = client.create(WithoutItsLock)
+    log.restore()
+    assert client.call(one, "count") == 1
+
+
+def test_a_new_object_is_looked_at_without_what_it_shares() -> None:
+    """Its creation costs the same, however many wait in the lock that it was given."""
+    costs = []
+    for waiters in (10, 5_000):
+        log = Log()
+        holder, other = log.open(), log.open()
+        lock = holder.create(Lock)
+        blocker = holder.create(Blocker, Handle(lock))
+        holder.call(lock, "acquire")
+        log.decide(*(other.entry(calling(lock, "acquire", owner=str(n))) for n in range(waiters)))
+        create = holder.entry(creation(Blocker, Handle(lock)))
+        costs.append(calls_of(log.executors[0], encode_message(Batch(log.time_ns, log.time_ns, (create,)))))
+        assert blocker
+    assert costs[0] == costs[1]
+
+
+@pytest.mark.parametrize("name", ["late", None])
+def test_what_a_method_makes_unpicklable_is_named_and_the_log_goes_on(name: str | None) -> None:
+    class Late:
+        def __init__(self) -> None:
+            self.deep: dict[str, Any] = {"locks": []}
+
+        def spoil(self) -> None:
+            self.deep["locks"].append(threading.Lock())
+
+        def mend(self) -> None:
+            self.deep["locks"].clear()
+
+    log = RestoredLog()
+    client = log.open()
+    client.create(Register)
+    late = client.create(Late, name=name)
+    client.call(late, "spoil")
+    with pytest.raises(SnapshotFailed, match="lock") as failed:
+        log.executors[0].snapshot()
+    found = failed.value
+    assert (found.object_id, found.class_name, found.path) == (late, "Late", "self.deep['locks'][0]")
+    client.call(late, "mend")
+    log.restore()
+    assert client.send(Delete(late))
+
+
+def test_a_shortage_of_memory_is_not_the_objects_fault() -> None:
+    class Hungry:
+        is_hungry = False
+
+        def __getstate__(self) -> dict[str, Any]:
+            if type(self).is_hungry:
+                raise MemoryError
+            return {}
+
+        def eat(self) -> None:
+            type(self).is_hungry = True
+
+    log = RestoredLog()
+    client = log.open()
+    client.call(client.create(Hungry), "eat")
+    with pytest.raises(MemoryError):
+        log.executors[0].snapshot()
+
+
+# The bytes.
+
+
+def test_the_header_tells_what_a_snapshot_is_of() -> None:
+    log = RestoredLog()
+    log.open()
+    header = snapshot.header(log.executors[0].snapshot(b"the view"))
+    assert (header.ensemble, header.next_slot, header.extra) == ("here", 1, b"the view")
+    assert header.python == sys.version_info[:2]
+
+
+def _spoiled(data: bytes) -> dict[str, bytes]:
+    size = int.from_bytes(data[6:10], "big")
+    other = encode_message(snapshot.Header("here", 5, python=(2, 7)))
+    return {
+        "empty": b"",
+        "garbage": b"garbage that is long enough",
+        "cut in the header": data[: size // 2],
+        "cut": data[:-20],
+        "another format": data[:4] + b"\x00\xff" + data[6:],
+        "another python": data[:6] + len(other).to_bytes(4, "big") + other + data[10 + size :],
+        "a damaged header": data[:10] + bytes(size) + data[10 + size :],
+        "a damaged pickle": data[: 10 + size] + b"\x80\x05garbage.",
+    }
+
+
+@pytest.mark.parametrize("how", _spoiled(bytes(100)))
+def test_what_cannot_be_restored_changes_nothing(how: str) -> None:
+    log = RestoredLog()
+    client = log.open()
+    register = client.create(Register, 1)
+    data = _spoiled(log.executors[0].snapshot())[how]
+    executor: Client = client
+    with pytest.raises(SnapshotUnusable):
+        log.executors[1].restore(data)
+    assert executor.call(register, "append", 2) == 2
+    log.restore()
+
+
+def test_another_ensembles_snapshot_is_refused() -> None:
+    with pytest.raises(SnapshotUnusable, match="there"):
+        Executor("here").restore(Executor("there").snapshot())
