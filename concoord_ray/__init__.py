@@ -3,7 +3,7 @@
 ``import concoord_ray as concoord``; the README begins with an example.
 """
 
-from concoord_ray.ensemble import Ensemble, delete, get, init, list_objects, shutdown, status
+from concoord_ray.ensemble import Ensemble, backup, delete, get, init, list_objects, shutdown, status
 from concoord_ray.errors import (
     CallCancelled,
     CallTimeout,
@@ -18,6 +18,9 @@ from concoord_ray.errors import (
     ProtocolViolation,
     QuorumLost,
     SessionExpired,
+    StorageCorrupt,
+    StorageError,
+    StorageFailed,
     Unauthorized,
 )
 from concoord_ray.handle import Handle, Method
@@ -72,7 +75,11 @@ __all__ = [
     "ReplicatedClass",
     "Semaphore",
     "SessionExpired",
+    "StorageCorrupt",
+    "StorageError",
+    "StorageFailed",
     "Unauthorized",
+    "backup",
     "blocking",
     "delete",
     "get",

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Union
 
 import msgspec
@@ -175,6 +175,8 @@ def create_group_for(plan: Plan, index: int) -> PlacementGroup:
 def _group(plan: Plan, name: str, nodes: list[str]) -> PlacementGroup:
     bundle = {"memory": float(_ROLE_MEMORY_BYTES * _ROLES_IN_A_BUNDLE)}
     selector = [{"ray.io/node-id": node} if node else {} for node in nodes]
+    with contextlib.suppress(ValueError):  # There is none yet. To ask first spares the log a complaint of Ray's.
+        return ray.util.get_placement_group(name)
     try:
         made: PlacementGroup = placement_group(
             [bundle] * len(nodes),
@@ -205,9 +207,17 @@ def create_role(plan: Plan, role: Role, index: int, group: PlacementGroup, bundl
         actor.options(**options).remote(msgspec.msgpack.encode(plan.boot(role, index)))
 
 
-def groups_of(plan: Plan, size: Size) -> list[PlacementGroup]:
-    """The placement groups that there are."""
-    names = [plan.group_name, *(f"{plan.group_name}:{index}" for index in range(max(size)))]
+def groups_of(plan: Plan, indices: Iterable[int]) -> list[PlacementGroup]:
+    """The groups that were made for these indices alone."""
+    return _existing(f"{plan.group_name}:{index}" for index in indices)
+
+
+def first_group_of(plan: Plan) -> list[PlacementGroup]:
+    """The group that the ensemble began with, if there is one."""
+    return _existing([plan.group_name])
+
+
+def _existing(names: Iterable[str]) -> list[PlacementGroup]:
     found = []
     for name in names:
         with contextlib.suppress(ValueError):  # It was never created.

@@ -241,6 +241,8 @@ def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: f
         time.sleep(0.1)
     for role, index in set(actors.members_of(plan, both)) - set(actors.members_of(plan, new)):
         actors.kill(plan.actor_name(role, index))
+    for group in actors.groups_of(plan, range(max(*new, plan.config.registries), max(both))):
+        ray.util.remove_placement_group(group)
     genesis.put_size(plan, new)
     return status(plan.name)
 
@@ -306,6 +308,6 @@ def _destroy(plan: Plan) -> None:
     size = genesis.find_size(plan)
     for actor_name in actors.actor_names(plan):
         actors.kill(actor_name)
-    for group in actors.groups_of(plan, size):
+    for group in (*actors.first_group_of(plan), *actors.groups_of(plan, range(max(size)))):
         ray.util.remove_placement_group(group)
     genesis.erase(plan)

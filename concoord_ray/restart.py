@@ -43,8 +43,8 @@ def find_data(storage: str, name: str) -> Found | None:
     kept = _ask_nodes(storage, name)
     if not kept:
         return None
-    newest = max(each.birth.generation for _, each in kept)
-    births = {each.birth.ensemble: each.birth for _, each in kept if each.birth.generation == newest}
+    latest = max(each.birth.generation for _, each in kept)
+    births = {each.birth.ensemble: each.birth for _, each in kept if each.birth.generation == latest}
     if len(births) > 1:
         raise ConfigurationError(
             f"There are data of {len(births)} ensembles called {name!r} in {storage}: {', '.join(births)}. Move all "
@@ -53,12 +53,14 @@ def find_data(storage: str, name: str) -> Found | None:
     (birth,) = births.values()
     mine = [(node, each) for node, each in kept if each.birth.ensemble == birth.ensemble]
     best: dict[int, tuple[int, str]] = {}
+    newest = birth.view
     for node, each in mine:
-        for index, epoch in each.acceptors.items():
-            best[index] = max(best.get(index, (-2, "")), (epoch, node))
-    replicas = {index for _, each in mine for index in each.replicas}
-    size = Size(max([*best, birth.config.acceptors - 1]) + 1, max([*replicas, birth.config.replicas - 1]) + 1)
-    plan = Plan(birth.name, birth.ensemble, birth.secret, birth.config, birth.generation)
+        for index, view in each.acceptors.items():
+            best[index] = max(best.get(index, (-2, "")), (-1 if view is None else view.epoch, node))
+            newest = max(newest, view or newest, key=lambda view: view.epoch)
+    size = Size(max(acceptor.index for acceptor in newest.acceptors) + 1, max(newest.replicas) + 1)
+    config = msgspec.structs.replace(birth.config, storage=storage)
+    plan = Plan(birth.name, birth.ensemble, birth.secret, config, birth.generation)
     return Found(plan, birth.view, {index: node for index, (_, node) in best.items()}, size)
 
 

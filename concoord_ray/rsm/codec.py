@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import PurePath
 from types import FunctionType, MemberDescriptorType
 from typing import Any, NamedTuple, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import cloudpickle
 import msgspec
@@ -99,7 +99,10 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
             _ship_by_value(module.split(".", maxsplit=1)[0])
         reduced = super().reducer_override(obj)
         if isinstance(reduced, tuple) and reduced[0] is _internals._make_skeleton_class:
-            reduced[1][3]["__qualname__"] = obj.__qualname__  # Or a nested class would pass for one at the top.
+            namespace = reduced[1][3]
+            namespace["__qualname__"] = obj.__qualname__  # Or a nested class would pass for one at the top.
+            if vars(obj).get("__slots__"):  # Or its instances would have no slots, and not fit into the reader's class.
+                namespace["__slots__"] = obj.__slots__
         return reduced
 
 
@@ -155,22 +158,30 @@ _TRACKED = {"_make_skeleton_class": 4, "_make_skeleton_enum": 5, "_make_typevar"
 class Types:
     """The types that one executor got by value, by the ids that cloudpickle gave them where they come from.
 
-    Whoever pickles a type again passes its id on, and a type that comes with a known id is the known one, redefined as
-    it comes. cloudpickle has one such register for a process. But then a class would be shared by all executors of a
-    process, by the process's own code if it has that class too, and by the state before and after a restore: what
-    one does to a class would happen to the others.
+    Whoever pickles a type again passes its id on. What comes with the id of a type that the executor has is that type,
+    and leaves it as it is: its class attributes may be state by now, and reads, which only one replica executes, bring
+    types too.
+
+    cloudpickle itself has one such register for a process, and defines anew what comes again. But then a class would be
+    shared by all executors of a process, and by the process's own code, and by the state before and after a restore:
+    what one does to it would happen to the others.
     """
 
     def __init__(self) -> None:
         self._by_id: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        #: Made, and still without their attributes.
+        self._empty: WeakSet[type] = WeakSet()
         #: For an ``Unpickler`` whose types these are.
         self.makers: Makers = {
-            (_internals.__name__, name): partial(self._make, getattr(_internals, name), place)
-            for name, place in _TRACKED.items()
+            (_internals.__name__, "_class_setstate"): self._fill,
+            **{
+                (_internals.__name__, name): partial(self._make, getattr(_internals, name), place)
+                for name, place in _TRACKED.items()
+            },
         }
 
     def __reduce__(self) -> Any:
-        """See ``object``. Its types come along with what is of them, and are then of whoever unpickles them."""
+        """See ``object``. Types come along with what is of them, and are then those of whoever unpickles them."""
         return Types, ()
 
     def _make(self, make: Callable[..., Any], place: int, *args: Any) -> Any:
@@ -179,9 +190,16 @@ class Types:
         if known is None:
             known = make(*args[:place], None, *args[place + 1 :])
             self._by_id[tracker] = known
+            self._empty.add(known)
             with _internals._DYNAMIC_CLASS_TRACKER_LOCK:
                 _internals._DYNAMIC_CLASS_TRACKER_BY_CLASS[known] = tracker
         return known
+
+    def _fill(self, cls: type, state: Any) -> type:
+        if cls in self._empty:
+            self._empty.discard(cls)
+            _internals._class_setstate(cls, state)
+        return cls
 
 
 def came_by_value(cls: type) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 
 from concoord_ray.errors import StorageError
 from concoord_ray.paxos.outputs import Joined
-from concoord_ray.paxos.view import Role
+from concoord_ray.paxos.view import Role, View
 from concoord_ray.storage import birth as births
 from concoord_ray.storage.birth import Birth
 from concoord_ray.storage.database import FILE_NAME
@@ -22,9 +22,8 @@ class Kept(msgspec.Struct, frozen=True):
     """What one node has of one ensemble."""
 
     birth: Birth
-    #: By index, the epoch that each acceptor has come to; -1 if its data are broken.
-    acceptors: dict[int, int]
-    replicas: tuple[int, ...]
+    #: By index, the newest view that each acceptor takes part in; None if its data are broken.
+    acceptors: dict[int, View | None]
 
 
 def survey(storage: str, name: str) -> list[Kept]:
@@ -36,29 +35,28 @@ def survey(storage: str, name: str) -> list[Kept]:
         except StorageError as error:
             logger.warning("%s", error)
             continue
-        acceptors = {index: _epoch(birth, index, directory) for index, directory in _members(path, Role.ACCEPTOR)}
-        replicas = tuple(index for index, _ in _members(path, Role.REPLICA))
-        found.append(Kept(birth, acceptors, replicas))
+        found.append(Kept(birth, {index: _view(birth, index, directory) for index, directory in _acceptors(path)}))
     return found
 
 
-def _members(path: Path, role: Role) -> list[tuple[int, Path]]:
-    prefix = f"{role}-"
+def _acceptors(path: Path) -> list[tuple[int, Path]]:
+    prefix = f"{Role.ACCEPTOR}-"
     directories = [each for each in path.parent.glob(f"{prefix}*") if each.name.removeprefix(prefix).isdigit()]
     return sorted((int(each.name.removeprefix(prefix)), each) for each in directories)
 
 
-def _epoch(birth: Birth, index: int, directory: Path) -> int:
+def _view(birth: Birth, index: int, directory: Path) -> View | None:
     if not (directory / FILE_NAME).exists():
-        return -1
+        return None
     try:
         storage = DurableStorage.open(
             directory, ensemble=birth.ensemble, role=Role.ACCEPTOR, index=index, incarnation=0
         )
         try:
-            return max((r.view.epoch for r in storage.load() if isinstance(r, Joined)), default=-1)
+            views = [record.view for record in storage.load() if isinstance(record, Joined)]
+            return max(views, key=lambda view: view.epoch, default=None)
         finally:
             storage.close()
     except StorageError as error:
         logger.warning("%s", error)
-        return -1
+        return None

@@ -1,0 +1,140 @@
+"""What names stand for: dotted names of objects, and attributes of classes as they are, without running descriptors."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import inspect
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from concoord_ray.determinism.rules import real_name
+from concoord_ray.determinism.values import NOTHING, Kind, Value
+from concoord_ray.rsm.codec import _is_installed
+
+_OURS = str(Path(__file__).resolve().parents[1])
+#: What a module or a class may hold, and a method change.
+MUTABLE = frozenset(
+    {
+        list, dict, bytearray, collections.deque, collections.defaultdict, collections.OrderedDict, collections.Counter,
+    }
+)  # fmt: skip
+
+
+def path_of(obj: Any) -> str:
+    """The dotted name by which users know a module, class or function; empty for what has none."""
+    kind = type(obj)
+    if issubclass(kind, ModuleType):
+        return real_name(obj.__name__)
+    if kind is BuiltinFunctionType:
+        owner = obj.__self__
+        if owner is random._inst:  # type: ignore[attr-defined]  # The generator behind random.random and the others.
+            return f"random.{obj.__name__}"
+        if isinstance(owner, type):
+            return f"{_path_of_attribute(owner, obj.__name__)}"
+        if owner is not None and not issubclass(type(owner), ModuleType):
+            return f"{path_of(type(owner))}.{obj.__name__}"
+    elif kind is MethodType:
+        owner = obj.__self__
+        if owner is random._inst:  # type: ignore[attr-defined]
+            return f"random.{obj.__name__}"
+    elif not issubclass(kind, (type, FunctionType)):
+        return ""
+    module = obj.__module__
+    name: str = obj.__qualname__
+    return name if module == "builtins" else real_name(f"{module}.{name}")
+
+
+def _path_of_attribute(cls: type, name: str) -> str:
+    base, _ = static(cls, name)
+    return f"{path_of(base or cls)}.{name}"
+
+
+def static(cls: type, name: str) -> tuple[type | None, Any]:
+    """The attribute of a class as it is in the class that has it; NOTHING if none has."""
+    for base in cls.__mro__:
+        members = vars(base)
+        if name in members:
+            return base, members[name]
+    return None, NOTHING
+
+
+def functions(obj: Any) -> Iterator[FunctionType]:
+    """The functions of Python inside of a method, property, wrapper or partial; what is wrapped comes first."""
+    for _ in range(_WRAPPERS):
+        if isinstance(obj, (staticmethod, classmethod, MethodType)):
+            obj = obj.__func__
+        elif isinstance(obj, property):
+            obj = obj.fget
+        elif isinstance(obj, (functools.partial, functools.partialmethod, functools.cached_property)):
+            obj = obj.func
+        elif type(obj) is not FunctionType and hasattr(obj, "__wrapped__"):
+            obj = obj.__wrapped__
+        else:
+            break
+    if isinstance(obj, FunctionType):
+        wrapped = vars(obj).get("__wrapped__")
+        if wrapped is not None and wrapped is not obj:
+            yield from functions(wrapped)
+        yield obj
+
+
+_WRAPPERS = 8
+
+
+def is_users(function: FunctionType, package: str) -> bool:
+    """Whether to look into a function: it is not installed, or belongs to the package of the replicated class."""
+    name = function.__globals__.get("__name__")
+    if isinstance(name, str) and name.partition(".")[0] == package:
+        return True
+    return _is_users_file(function.__code__.co_filename)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_users_file(file: str) -> bool:
+    return not (file.startswith(("<frozen", _OURS)) or _is_installed(file))
+
+
+def value_of(obj: Any, name: str) -> Value:
+    """A global, a constant of a class, or a variable of an enclosing function."""
+    kind = type(obj)
+    if issubclass(kind, (type, ModuleType, FunctionType)) or kind in (BuiltinFunctionType, MethodType):
+        return Value(Kind.KNOWN, obj, path_of(obj))
+    if kind in (set, frozenset):
+        return Value(Kind.SET, obj, name)
+    if kind in (str, bytes):
+        return Value(Kind.TEXT, obj)
+    if kind in MUTABLE:
+        return Value(Kind.KNOWN, obj, name)
+    return Value(Kind.INSTANCE, kind, name)
+
+
+def module_of(name: str, level: int, package: str | None) -> Value:
+    """An imported module; one that is not loaded yet by its name alone."""
+    if level:
+        base = (package or "").rsplit(".", level - 1)[0]
+        name = f"{base}.{name}" if name else base
+    module = sys.modules.get(name)
+    return Value(Kind.KNOWN, NOTHING if module is None else module, real_name(name))
+
+
+def in_module(module: Any, path: str, name: str) -> Value:
+    """An attribute of a module."""
+    found = NOTHING if module is NOTHING else vars(module).get(name, NOTHING)
+    if found is NOTHING:
+        found = sys.modules.get(f"{path}.{name}", NOTHING)
+    if found is NOTHING:
+        return Value(Kind.KNOWN, NOTHING, f"{path}.{name}")
+    value = value_of(found, f"{path}.{name}")
+    if value.kind is Kind.KNOWN and not issubclass(type(found), ModuleType):
+        value.path = f"{path}.{name}"
+    return value
+
+
+def is_coroutine(function: FunctionType) -> bool:
+    """Whether it was made by ``async def``."""
+    return bool(function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR))
