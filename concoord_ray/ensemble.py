@@ -114,7 +114,7 @@ def init(
         acceptors=acceptors,
         registries=registries,
         placement=placement,
-        storage="" if storage is None else str(Path(storage).expanduser().absolute()),
+        storage="" if storage is None else _directory(storage),
         session_ttl_s=session_ttl_s,
         **settings,
     )
@@ -185,6 +185,12 @@ def delete(target: str | Handle[Any], *, ensemble: str = DEFAULT_ENSEMBLE) -> No
     """
     handle = get(target, ensemble=ensemble) if isinstance(target, str) else target
     handle.concoord_attachment().client.call(Delete(handle.concoord_reference()[1]))
+
+
+def _directory(storage: str) -> str:
+    if "://" in storage:
+        raise ConfigurationError(f"storage={storage!r}: give a directory on the disk of every node, not an address.")
+    return str(Path(storage).expanduser().absolute())
 
 
 def _config(**settings: Any) -> Config:

@@ -23,6 +23,19 @@ def settled(name: str) -> EnsembleStatus:
     return found
 
 
+def strong(name: str) -> EnsembleStatus:
+    """The status once the ensemble is at full strength: everyone lives, votes if an acceptor, and somebody leads."""
+
+    def look() -> EnsembleStatus | None:
+        status = concoord.status(name)
+        members = (*status.replicas, *status.acceptors)
+        return status if status.leader and all(each.alive and each.in_view for each in members) else None
+
+    found = until(look)
+    assert found is not None
+    return found
+
+
 def kill(member: MemberStatus | None) -> None:
     """SIGKILL the process of a member."""
     assert member is not None

@@ -1,0 +1,142 @@
+"""With storage everything may die at once, Ray too: the same call to ``init`` brings all of it back.
+
+Each test has Ray clusters of its own, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import concoord_ray as concoord
+from concoord_ray.rsm.snapshot import header
+from concoord_ray.storage.snapshots import read_file
+from tests.integration.casualties import kill, strong
+from tests.integration.conftest import MakeEnsemble
+from tests.integration.drivers import Driver, Drivers
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
+
+_START = """
+import os, signal, time
+import ray
+import concoord_ray as concoord
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+ensemble = concoord.init(storage={storage!r}, session_ttl_s=30.0)
+"""
+_KILL_EVERYTHING = """
+status = concoord.status()
+for member in (*status.acceptors, *status.replicas, *status.registries, *status.gateways):
+    os.kill(member.pid, signal.SIGKILL)
+ray.shutdown()
+print("dead", flush=True)
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[str], Driver]]:
+    """Starts a script with a Ray cluster of its own, in which it starts an ensemble or finds it again."""
+    with Drivers("") as drivers:
+        yield lambda body: drivers.start(_START.format(storage=str(tmp_path)) + body, connect=False)
+
+
+def test_after_everything_has_died_everything_is_back(start: Callable[[str], Driver]) -> None:
+    first = start(
+        """
+counter = concoord.Counter.options(name="counter").remote()
+lock = concoord.Lock.options(name="lock").remote()
+queue = concoord.Semaphore.options(name="queue").remote(0)
+for _ in range(100):
+    counter.increment()
+token = lock.acquire()
+parked = queue.acquire.remote()
+assert ray.wait([parked], timeout=0.5)[0] == []
+print(ensemble.id, int(token), flush=True)
+"""
+        + _KILL_EVERYTHING,
+    )
+    ensemble_id, token = first.line().split()
+    assert first.finish() == ["dead"]
+    second = start(
+        """
+counter, lock, queue = (concoord.get(name) for name in ("counter", "lock", "queue"))
+print(ensemble.id, counter.getvalue(), lock.locked(), flush=True)
+queue.release()
+time.sleep(0.2)
+print(queue.acquire(blocking=False), flush=True)  # The process that waits there is dead, and is not known to be.
+deadline_s = time.monotonic() + 60
+while lock.locked() and time.monotonic() < deadline_s:
+    time.sleep(0.2)
+print(int(lock.acquire()), counter.increment(), flush=True)
+"""
+        + _KILL_EVERYTHING,
+    )
+    assert second.line().split() == [ensemble_id, "100", "True"]
+    assert second.line() == "False"
+    later, count = second.line().split()
+    assert int(later) > int(token)
+    assert count == "101"
+    assert second.finish() == ["dead"]
+
+
+def test_a_flipped_bit_makes_a_new_acceptor_and_loses_nothing(start: Callable[[str], Driver], tmp_path: Path) -> None:
+    first = start(
+        """
+counter = concoord.Counter.options(name="counter").remote()
+for _ in range(50):
+    counter.increment()
+print(concoord.status().acceptors[0].incarnation, flush=True)
+"""
+        + _KILL_EVERYTHING,
+    )
+    incarnation = first.line()
+    assert first.finish() == ["dead"]
+    (database,) = tmp_path.glob("default/*/acceptor-0/acceptor.sqlite")
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    content = bytearray(database.read_bytes())
+    content[len(content) // 2] ^= 1
+    database.write_bytes(content)
+    second = start(
+        """
+counter = concoord.get("counter")
+deadline_s = time.monotonic() + 60
+while not all(a.alive and a.in_view for a in concoord.status().acceptors) and time.monotonic() < deadline_s:
+    time.sleep(0.1)
+status = concoord.status()
+print(counter.increment(), status.epoch, status.acceptors[0].in_view, status.acceptors[0].incarnation, flush=True)
+"""
+        + _KILL_EVERYTHING,
+    )
+    count, epoch, in_view, now = second.line().split()
+    assert (count, epoch, in_view) == ("51", "1", "True")
+    assert now != incarnation
+    assert second.finish() == ["dead"]
+    assert len(list(tmp_path.glob("default/*/acceptor-0.corrupt-*"))) == 1
+
+
+def test_a_durable_acceptor_comes_back_as_itself(own_ensemble: MakeEnsemble, tmp_path: Path) -> None:
+    name = own_ensemble("durable", storage=str(tmp_path)).name
+    counter = concoord.Counter.options(ensemble=name).remote()
+    before = strong(name)
+    for acceptor in before.acceptors:  # All at once: with their data, no majority is lost.
+        kill(acceptor)
+    assert counter.increment() == 1
+    after = strong(name)
+    assert after.epoch == 0
+    assert [a.incarnation for a in after.acceptors] == [a.incarnation for a in before.acceptors]
+
+
+def test_a_backup_is_a_file_with_all_that_was_acknowledged(own_ensemble: MakeEnsemble, tmp_path: Path) -> None:
+    ensemble = own_ensemble("backed-up", replicas=2)
+    counter = concoord.Counter.options(name="c", ensemble=ensemble.name).remote()
+    for _ in range(10):
+        counter.increment()
+    slot = concoord.backup(tmp_path / "backup", ensemble.name)
+    found, data = read_file(tmp_path / "backup")
+    assert (found.ensemble, found.slot, header(data).next_slot) == (ensemble.id, slot, slot)
+    assert slot >= 11
