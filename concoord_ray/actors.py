@@ -176,7 +176,8 @@ def _group(plan: Plan, name: str, nodes: list[str]) -> PlacementGroup:
     bundle = {"memory": float(_ROLE_MEMORY_BYTES * _ROLES_IN_A_BUNDLE)}
     selector = [{"ray.io/node-id": node} if node else {} for node in nodes]
     with contextlib.suppress(ValueError):  # There is none yet. To ask first spares the log a complaint of Ray's.
-        return ray.util.get_placement_group(name)
+        found: PlacementGroup = ray.util.get_placement_group(name)
+        return found
     try:
         made: PlacementGroup = placement_group(
             [bundle] * len(nodes),

@@ -75,6 +75,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: Of how many sessions a gateway remembers where they are in line.
     gateway_sequences: int = 10_000
 
+    # Divergence: replicas compare what they answered, and are, every so many slots; a part of what is large.
+    checkpoint_interval_slots: int = 1000
+    checkpoint_objects: int = 64
+    checkpoint_nodes_per_object: int = 500
+
     # Executing. What runs longer than ``quick_call_s`` runs beside the replica's event loop, see ``roles.lane``.
     quick_call_s: float = 0.0002
     slow_call_s: float = 0.02

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from concoord_ray.attach import Attachment, attachment_to, find_attachment
+from concoord_ray.determinism import Determinism, check
 from concoord_ray.ensemble import DEFAULT_ENSEMBLE, init
 from concoord_ray.errors import ConfigurationError
 from concoord_ray.handle import Handle, resolved, resolved_async
@@ -105,24 +106,34 @@ def replicated(cls: Callable[P, T]) -> ReplicatedClass[P, Handle[T]]: ...
 
 @overload
 def replicated(
-    cls: None = None, *, name: str | None = None, ensemble: str = DEFAULT_ENSEMBLE
+    cls: None = None, *, name: str | None = None, ensemble: str = DEFAULT_ENSEMBLE, determinism: Determinism = "refuse"
 ) -> Callable[[Callable[P, T]], ReplicatedClass[P, Handle[T]]]: ...
 
 
 def replicated(
-    cls: Callable[P, T] | None = None, *, name: str | None = None, ensemble: str = DEFAULT_ENSEMBLE
+    cls: Callable[P, T] | None = None,
+    *,
+    name: str | None = None,
+    ensemble: str = DEFAULT_ENSEMBLE,
+    determinism: Determinism = "refuse",
 ) -> ReplicatedClass[P, Handle[T]] | Callable[[Callable[P, T]], ReplicatedClass[P, Handle[T]]]:
     """Make a class replicated: its objects live on every replica of an ensemble, and survive all but one of them.
 
     The class is an ordinary one, with these rules: its methods are deterministic (time and randomness come from
     ``concoord.now()`` and ``concoord.random()``), do no input or output, and its attributes, arguments and results can
     be pickled. Calls are executed one at a time, in one order everywhere.
+
+    What is seen to be not deterministic is refused here (NotDeterministic), and what may be is warned of
+    (NondeterminismWarning); see ``concoord_ray.determinism``. ``determinism="warn"`` refuses nothing, and
+    ``determinism="ignore"`` does not look.
     """
 
     def decorate(decorated: Callable[P, T]) -> ReplicatedClass[P, Handle[T]]:
         if not isinstance(decorated, type):
             raise ConfigurationError(f"@replicated decorates a class, not {decorated!r}.")
-        return ReplicatedClass(decorated, name=name, ensemble=ensemble)
+        made: ReplicatedClass[P, Handle[T]] = ReplicatedClass(decorated, name=name, ensemble=ensemble)
+        check(decorated, made._methods, determinism)
+        return made
 
     return decorate if cls is None else decorate(cls)
 

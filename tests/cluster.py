@@ -17,6 +17,7 @@ from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.rsm.command import Command, Entry, KeepAlive, Read, Reply, Request
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.service import Service
+from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.rsm.wire import NOOP
 from concoord_ray.session import Courier, Ending, Failed, Session
 from tests.rsm.log import calling, creation, result
@@ -31,7 +32,7 @@ class Node:
         self.me = me
         rng = random.Random(me.incarnation)
         self.service = Service(Replica(me, view, config, noop=NOOP, rng=rng, now_s=now_s), config, now_s)
-        self.executor = Executor("here")
+        self.executor = Executor("here", config)
         #: While True, slots are decided and not executed: user code that takes long.
         self.is_stuck = False
         self._undone: list[tuple[int, bytes]] = []
@@ -42,11 +43,17 @@ class Node:
         replica.outputs.decisions = []
         if self.is_stuck:
             return
+        if service.state.install is not None:
+            self.executor.restore(service.state.install)
+            service.state.install = None
         reads, service.reads = service.reads, []
         for slot, value in self._undone:
             self.executor.apply(slot, value)
         self._undone = []
         service.executed(self.executor.take_applied(), now_s)
+        if service.state.wants_snapshot:
+            executor = self.executor
+            service.state.made(Snapshot(executor.next_slot, executor.snapshot(executor.stop_sign)), now_s)
         for entry in reads:
             service.answer(self.executor.read(entry))
 

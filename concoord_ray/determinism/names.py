@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 import functools
 import inspect
@@ -16,6 +17,8 @@ from concoord_ray.determinism.rules import real_name
 from concoord_ray.determinism.values import NOTHING, Kind, Value
 from concoord_ray.rsm.codec import _is_installed
 
+#: The generator behind random.random and the others.
+_RANDOM = random._inst
 _OURS = str(Path(__file__).resolve().parents[1])
 #: What a module or a class may hold, and a method change.
 MUTABLE = frozenset(
@@ -30,33 +33,40 @@ def path_of(obj: Any) -> str:
     kind = type(obj)
     if issubclass(kind, ModuleType):
         return real_name(obj.__name__)
-    if kind is BuiltinFunctionType:
-        owner = obj.__self__
-        if owner is random._inst:  # type: ignore[attr-defined]  # The generator behind random.random and the others.
-            return f"random.{obj.__name__}"
-        if isinstance(owner, type):
-            return f"{_path_of_attribute(owner, obj.__name__)}"
+    if kind in (BuiltinFunctionType, MethodType):
+        owner, name = obj.__self__, obj.__name__
+        if getattr(builtins, name, None) is obj:  # open is of the module io.
+            return str(name)
+        if owner is _RANDOM:
+            return f"random.{name}"
+        if owner is not None and owner is getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None):
+            return f"numpy.random.{name}"
+        if issubclass(type(owner), type):
+            return _path_of_attribute(owner, name)
         if owner is not None and not issubclass(type(owner), ModuleType):
-            return f"{path_of(type(owner))}.{obj.__name__}"
-    elif kind is MethodType:
-        owner = obj.__self__
-        if owner is random._inst:  # type: ignore[attr-defined]
-            return f"random.{obj.__name__}"
-    elif not issubclass(kind, (type, FunctionType)):
+            return _path_of_attribute(type(owner), name)
+    elif not _is_code(kind):
         return ""
-    module = obj.__module__
-    name: str = obj.__qualname__
+    module, name = obj.__module__, obj.__qualname__
     return name if module == "builtins" else real_name(f"{module}.{name}")
 
 
+def _is_code(kind: type) -> bool:
+    """Whether it is a type of classes or functions; Cython, which NumPy is made with, has its own."""
+    return issubclass(kind, (type, FunctionType, BuiltinFunctionType, MethodType)) or kind.__name__ == _CYTHON
+
+
+_CYTHON = "cython_function_or_method"
+
+
 def _path_of_attribute(cls: type, name: str) -> str:
-    base, _ = static(cls, name)
+    base, _ = static(cls.__mro__, name)
     return f"{path_of(base or cls)}.{name}"
 
 
-def static(cls: type, name: str) -> tuple[type | None, Any]:
-    """The attribute of a class as it is in the class that has it; NOTHING if none has."""
-    for base in cls.__mro__:
+def static(mro: tuple[type, ...], name: str) -> tuple[type | None, Any]:
+    """An attribute as it is in the first class that has it; NOTHING if none has."""
+    for base in mro:
         members = vars(base)
         if name in members:
             return base, members[name]
@@ -102,7 +112,7 @@ def _is_users_file(file: str) -> bool:
 def value_of(obj: Any, name: str) -> Value:
     """A global, a constant of a class, or a variable of an enclosing function."""
     kind = type(obj)
-    if issubclass(kind, (type, ModuleType, FunctionType)) or kind in (BuiltinFunctionType, MethodType):
+    if _is_code(kind) or issubclass(kind, ModuleType):
         return Value(Kind.KNOWN, obj, path_of(obj))
     if kind in (set, frozenset):
         return Value(Kind.SET, obj, name)

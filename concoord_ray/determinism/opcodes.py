@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING
 
-from concoord_ray.determinism.values import NOTHING, NULL, UNKNOWN, Kind, Value
+from concoord_ray.determinism.values import NOTHING, NULL, UNKNOWN, Kind, Value, has_order_of_set
 
 if TYPE_CHECKING:
     from concoord_ray.determinism.machine import Machine
@@ -78,7 +78,7 @@ def _load_global(machine: Machine, arg: int) -> None:
     found = machine.names.get(name, NOTHING)
     if found is NOTHING:
         found = (builtins if isinstance(builtins, dict) else vars(builtins)).get(name, NOTHING)
-    machine.push(UNKNOWN if found is NOTHING else machine.reader.resolve(found, name))
+    machine.push(UNKNOWN if found is NOTHING else machine.reader.resolve(machine, found, name))
 
 
 def _store_global(machine: Machine, arg: int) -> None:
@@ -133,7 +133,7 @@ def _delete_subscr(machine: Machine, _: int) -> None:
 def _import_name(machine: Machine, arg: int) -> None:
     level, names = machine.pop(2)
     depth = level.obj if isinstance(level.obj, int) else 0
-    machine.push(machine.reader.imported(machine.code.co_names[arg], depth, bool(names.obj)))
+    machine.push(machine.reader.imported(machine, machine.code.co_names[arg], depth, bool(names.obj)))
 
 
 def _import_from(machine: Machine, arg: int) -> None:
@@ -182,7 +182,7 @@ def _build_fresh(machine: Machine, arg: int) -> None:
 
 def _list_extend(machine: Machine, arg: int) -> None:
     (of,) = machine.pop()
-    if _has_order_of_set(of) and arg <= len(machine.stack):
+    if has_order_of_set(of) and arg <= len(machine.stack):
         machine.stack[-arg] = Value(Kind.UNORDERED)
 
 
@@ -204,21 +204,21 @@ def _subscript(machine: Machine, _: int) -> None:
 
 def _unpack(machine: Machine, arg: int) -> None:
     (of,) = machine.pop()
-    if _has_order_of_set(of):
+    if has_order_of_set(of):
         machine.reader.ordered(machine)
     machine.stack += [UNKNOWN] * arg
 
 
 def _get_iter(machine: Machine, _: int) -> None:
     (of,) = machine.pop()
-    machine.push(Value(Kind.UNORDERED) if _has_order_of_set(of) else UNKNOWN)
+    machine.push(Value(Kind.UNORDERED) if has_order_of_set(of) else UNKNOWN)
 
 
 def _for_iter(machine: Machine, _: int) -> None:
     if machine.stack and machine.stack[-1].kind is Kind.UNORDERED:
         into = machine.stack[-2] if len(machine.stack) > 1 else UNKNOWN
         if into.kind is Kind.FRESH:  # A list or dict comprehension, inside of the function.
-            machine.stack[-2] = Value(Kind.UNORDERED)
+            into.kind = Kind.UNORDERED
         elif into.kind is not Kind.SET and machine.code.co_name not in COMPREHENSIONS:
             machine.reader.ordered(machine)
     machine.push(UNKNOWN)
@@ -276,10 +276,6 @@ def _call_function_ex(machine: Machine, arg: int) -> None:
     if receiver and receiver[0] is not NULL:
         callee = receiver[0]
     machine.push(machine.reader.called(machine, callee, None))
-
-
-def _has_order_of_set(value: Value) -> bool:
-    return value.kind is Kind.SET or value.kind is Kind.UNORDERED
 
 
 def _handlers() -> list[Handler | None]:

@@ -6,6 +6,7 @@ as ``os``. None allows it. Only what gives another result, or does something, on
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -60,14 +61,19 @@ _FORBIDDEN: dict[str, Rule | None] = {
         UNIQUE: "uuid.uuid1 uuid.uuid4 uuid.uuid6 uuid.uuid7 uuid.getnode",
         THREADS: """
             threading _thread multiprocessing concurrent.futures asyncio queue.Queue queue.LifoQueue queue.PriorityQueue
-            queue.SimpleQueue signal
+            queue.SimpleQueue signal.signal signal.alarm signal.setitimer signal.pause signal.raise_signal
         """,
         OUTSIDE: """
-            open io.open io.open_code io.FileIO input breakpoint os socket ssl select selectors subprocess
-            urllib.request http.client requests httpx aiohttp urllib3 ftplib smtplib shutil tempfile glob
-            sqlite3.connect fileinput
-            genericpath posixpath.realpath posixpath.expanduser posixpath.expandvars posixpath.abspath posixpath.ismount
-            posixpath.lexists
+            open io.open io.open_code io.FileIO input breakpoint os socket ssl select selectors subprocess shutil
+            tempfile glob fileinput sqlite3.connect aiohttp urllib3 ftplib smtplib http.client.HTTPConnection
+            http.client.HTTPSConnection urllib.request.urlopen urllib.request.urlretrieve urllib.request.build_opener
+            requests.get requests.post requests.put requests.patch requests.delete requests.head requests.options
+            requests.request requests.Session requests.session requests.api requests.sessions httpx.get httpx.post
+            httpx.put httpx.patch httpx.delete httpx.head httpx.options httpx.request httpx.stream httpx.Client
+            httpx.AsyncClient httpx._api httpx._client os.path.abspath os.path.exists os.path.expanduser
+            os.path.expandvars os.path.getatime os.path.getctime os.path.getmtime os.path.getsize os.path.isdir
+            os.path.isfile os.path.islink os.path.ismount os.path.lexists os.path.realpath os.path.relpath
+            os.path.samefile os.path.sameopenfile
         """,
         PLACE: """
             os.getpid os.getppid os.getuid os.geteuid os.getgid os.getegid os.getlogin os.getcwd os.getcwdb os.getenv
@@ -79,15 +85,25 @@ _FORBIDDEN: dict[str, Rule | None] = {
         RAY: "ray concoord_ray.ensemble",
         REPEATED: "print logging",
         None: """
-            os.path os.fspath os.fsencode os.fsdecode os.strerror os._Environ genericpath.commonprefix random.Random
+            os.path os.fspath os.fsencode os.fsdecode os.strerror os._Environ random.Random
             numpy.random.default_rng numpy.random.Generator numpy.random.RandomState numpy.random.SeedSequence
             numpy.random.PCG64 numpy.random.MT19937 numpy.random.Philox numpy.random.SFC64
-            numpy.random.mtrand.RandomState logging.getLogger logging.getLevelName secrets.compare_digest
-            socket.inet_aton socket.inet_ntoa
+            logging.getLogger logging.getLevelName secrets.compare_digest
+            asyncio.iscoroutine asyncio.iscoroutinefunction asyncio.isfuture asyncio.coroutines asyncio.base_futures
+            asyncio.futures.isfuture glob.escape glob.translate socket.inet_aton socket.inet_ntoa
             socket.inet_pton socket.inet_ntop socket.htons socket.ntohs socket.htonl socket.ntohl
         """,
     }.items()
     for name in names.split()
+}  # fmt: skip
+_FORBIDDEN |= {
+    f"{module}.{name}": OUTSIDE
+    for module in ("pathlib.Path", "pathlib._local.Path", "pathlib._abc.PathBase")
+    for name in (
+        "chmod", "cwd", "exists", "expanduser", "glob", "home", "is_dir", "is_file", "iterdir", "lstat", "mkdir",
+        "open", "read_bytes", "read_text", "readlink", "rename", "replace", "resolve", "rglob", "rmdir", "stat",
+        "symlink_to", "touch", "unlink", "write_bytes", "write_text",
+    )
 }  # fmt: skip
 
 #: Forbidden with at most so many arguments: with more, they are told what they would have asked for.
@@ -100,7 +116,6 @@ _UNTOLD = {
     "random.Random": 0,
     "numpy.random.default_rng": 0,
     "numpy.random.RandomState": 0,
-    "numpy.random.mtrand.RandomState": 0,
     "numpy.random.SeedSequence": 0,
     "numpy.random.PCG64": 0,
     "numpy.random.MT19937": 0,
@@ -112,15 +127,13 @@ ON_SIGHT = frozenset({"os.environ", "os.environb", "os._Environ"})
 #: Their rules only warn: their replicas stay equal.
 UNCERTAIN = frozenset({REPEATED, HASH, ORDER, GLOBAL, SHARED})
 
+#: NumPy's names for what users find in numpy.random.
+_NUMPY_RANDOM = re.compile(r"numpy\.random\.(?:mtrand|bit_generator|_\w+)\.")
 #: Modules of C by the names of those that users import.
 _REAL_NAMES = {
-    "posix": "os",
-    "nt": "os",
-    "_io": "io",
-    "_socket": "socket",
-    "_random": "random",
-    "_datetime": "datetime",
-}
+    "posix": "os", "nt": "os", "posixpath": "os.path", "ntpath": "os.path", "genericpath": "os.path", "_io": "io",
+    "_socket": "socket", "_random": "random", "_datetime": "datetime",
+}  # fmt: skip
 
 #: Of what they take, the order does not matter; of others, what comes out has the order of what went in.
 NEUTRAL = frozenset(
@@ -140,18 +153,20 @@ MUTATORS = frozenset(
 def real_name(path: str) -> str:
     """A dotted name with the module that users know."""
     module, dot, rest = path.partition(".")
+    if module == "numpy":
+        return _NUMPY_RANDOM.sub("numpy.random.", path)
     return _REAL_NAMES.get(module, module) + dot + rest
 
 
-def rule_of(path: str, arguments: int | None) -> Rule | None:
-    """The rule that a call breaks; None if none. ``arguments`` is None where their number is not known."""
+def rule_of(path: str, arguments: int | None) -> tuple[bool, Rule | None]:
+    """Whether a call is known, and the rule that it breaks. ``arguments`` is None where their number is not known."""
     untold = _UNTOLD.get(path)
     if untold is not None:
         told = arguments is None or arguments > untold
-        return None if told else _FORBIDDEN.get(path) or CHANCE
+        return True, None if told else _FORBIDDEN.get(path) or CHANCE
     prefix = path
     while prefix:
         if prefix in _FORBIDDEN:
-            return _FORBIDDEN[prefix]
+            return True, _FORBIDDEN[prefix]
         prefix = prefix.rpartition(".")[0]
-    return None
+    return False, None

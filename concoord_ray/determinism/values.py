@@ -51,13 +51,18 @@ NULL = Value(Kind.NULL)
 NOTHING = object()  # A known value that is not there to be looked at.
 
 
+def has_order_of_set(value: Value) -> bool:
+    """Whether what iterates over it gets the order of a set."""
+    return value.kind is Kind.SET or value.kind is Kind.UNORDERED
+
+
 class Reader(Protocol):
     """What a machine asks and tells while it runs."""
 
-    def resolve(self, obj: Any, name: str) -> Value:
+    def resolve(self, machine: Machine, obj: Any, name: str) -> Value:
         """What a global or a variable of an enclosing function is."""
 
-    def imported(self, name: str, level: int, has_names: bool) -> Value:
+    def imported(self, machine: Machine, name: str, level: int, has_names: bool) -> Value:
         """A module."""
 
     def attribute(self, machine: Machine, of: Value, name: str) -> Value:

@@ -48,7 +48,7 @@ Record = Union[Joined, Promised, Accepted, Truncated]
 
 
 class Send(NamedTuple):
-    """One message for one or several members; encoded once."""
+    """One message (``paxos.messages``, or of a layer above) for one or several members; encoded once."""
 
     to: tuple[Member, ...]
     message: Message

@@ -21,6 +21,7 @@ one who led runs phase 1 of it at once. A leader of a later epoch is believed at
 from __future__ import annotations
 
 import random
+import sys
 
 from concoord_ray.config import Config
 from concoord_ray.errors import Diverged
@@ -138,6 +139,17 @@ class Replica:
             self._step_down(self.election.leader, BOTTOM, now_s)
         self._hand_on(self.learner.ready(), now_s)
         return True
+
+    def again_from(self, slot: int) -> bool:
+        """Hand on every slot from this one on once more; False, and nothing done, if the log does not reach back."""
+        if not self.learner.first_slot <= slot <= self.learner.next_slot:
+            return False
+        self.outputs.decisions[:] = self.learner.page(slot, sys.maxsize)
+        return True
+
+    def abdicate(self, now_s: float) -> None:
+        """Let another lead."""
+        self._step_down(None, self.leader.ballot, now_s)
 
     def confirm(self, now_s: float) -> int:
         """Begin a confirmation round; reads that arrived before this call may be served once it is confirmed."""

@@ -17,7 +17,7 @@ from concoord_ray.paxos.acceptor import Acceptor
 from concoord_ray.paxos.messages import P1a, P2a, Ping
 from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.view import Member
-from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
+from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
 from concoord_ray.roles.node import Node, exit_broken
 from concoord_ray.storage.birth import write_birth
 from concoord_ray.storage.durable import DurableStorage, set_aside
@@ -87,8 +87,9 @@ class AcceptorRole:
 
     def _send(self, sends: list[Send]) -> None:
         for send in sends:
+            payload = encode(send.message)
             for to in send.to:
-                self.node.send(to, send.message)
+                self.node.links.send(to, payload)
 
     def connected(self, member: Member) -> None:
         """See ``NodeOwner``."""

@@ -28,7 +28,9 @@ from concoord_ray.paxos.messages import (
 )
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.roles.watch import LeaseOver, Watch
+from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import Busy, KeepAlive, Kept, Leading, NotLeader, Read, Reply, Request
+from concoord_ray.rsm.divergence import Halt, Reinstall
 from concoord_ray.storage.birth import Birth, directory_of
 
 
@@ -73,7 +75,7 @@ class Discovery(Protocol):
 
 WireMessage = Union[
     P1a, P1b, P2a, P2b, Ping, Pong, Decisions, Heartbeat, Progress, CatchUp, Behind, NewerView,
-    SnapshotPull, SnapshotChunk,
+    SnapshotPull, SnapshotChunk, Checkpoint, Reinstall, Halt,
     Request, Read, KeepAlive, Kept, Reply, NotLeader, Leading, Busy,
     Report, Directory, Watch, LeaseOver,
 ]  # fmt: skip

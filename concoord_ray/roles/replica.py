@@ -33,7 +33,9 @@ from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, e
 from concoord_ray.roles.lane import Lane
 from concoord_ray.roles.node import Node, exit_broken
 from concoord_ray.rsm.calls import Applied
+from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import KeepAlive, Read, Reply, Request
+from concoord_ray.rsm.divergence import Halt, Reinstall
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.service import Service
 from concoord_ray.rsm.snapshot import SnapshotFailed
@@ -44,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 _FROM_PEERS = (
     P2b, Pong, P1b, Decisions, Heartbeat, Progress, CatchUp, Behind, NewerView, SnapshotPull, SnapshotChunk,
+    Checkpoint, Reinstall, Halt,
 )  # fmt: skip
 
 
@@ -99,12 +102,12 @@ class ReplicaRole:
         now_s = time.monotonic()
         rng = random.Random(self.node.me.incarnation)
         replica = Replica(self.node.me, view, config, noop=NOOP, rng=rng, now_s=now_s)
-        executor = Executor(boot.ensemble, remembered_sessions=config.remembered_sessions, generation=boot.generation)
+        executor = Executor(boot.ensemble, config, generation=boot.generation)
         self._lane = Lane(executor, config, self._executed, self.broken)
         self._service = Service(replica, config, now_s)
         start = saved if saved is not None else self._seed
         if start is not None:
-            self._service.go_on_from(start, now_s)
+            self._service.state.go_on_from(start, now_s)
         self._aim(replica.view)
         for member in self.node.links.members():
             self._service.connected(member, now_s)
@@ -200,9 +203,9 @@ class ReplicaRole:
             payload = encode(send.message)
             for to in send.to:
                 node.links.send(to, payload)
-        if service.install is not None:
-            lane.restore(service.install)
-            service.install = None
+        if service.state.install is not None:
+            lane.restore(service.state.install)
+            service.state.install = None
         if self._archive is not None:
             self._archive.logged(sum(len(value) for _, value in outputs.decisions))
             service.replica.truncation.durable_slot = self._archive.durable_slot
@@ -243,7 +246,7 @@ class ReplicaRole:
     def _needs_snapshot(self, service: Service) -> bool:
         is_asked = any(slot <= service.applied_slot for slot, _ in self._asked)
         is_due = self._archive is not None and self._archive.is_due(service.replica)
-        return service.wants_snapshot or is_asked or is_due
+        return service.state.wants_snapshot or is_asked or is_due
 
     def _snapshot_taken(self, taken: Snapshot | SnapshotFailed) -> None:
         self._is_taking_snapshot = False
@@ -258,7 +261,7 @@ class ReplicaRole:
             else:
                 self._asked.append((slot, asked))
         if self._service is not None and isinstance(taken, Snapshot):
-            self._service.snapshot_made(taken, time.monotonic())
+            self._service.state.made(taken, time.monotonic())
             if self._archive is not None:
                 self._archive.keep(taken, self._perform)
         self._perform()

@@ -226,13 +226,18 @@ def _exception(_: Sampler, value: Any, __: int) -> Parts:
     return Parts(1, [_ARGS(value)])
 
 
-def _array(sampler: Sampler, value: Any, room: int) -> Parts:
-    """An array of NumPy, by type, shape and bytes; of objects, as a list."""
-    shape, dtype = value.shape, str(value.dtype.descr)
-    if value.dtype.hasobject:
-        return Parts(1, sampler.keep([shape, dtype, value.tolist()]))
-    pieces, _ = sampler.text(value.reshape(-1).view("u1"), room - 5)
-    return Parts(1, sampler.keep([shape, dtype, *(piece.tobytes() for piece in pieces)]))
+def _array_of(base: Any) -> _Take:
+    """Arrays of NumPy, by type, shape and bytes; of objects, as a list."""
+
+    def take(sampler: Sampler, value: Any, room: int) -> Parts:
+        array = base.view(value, base)
+        shape, dtype = array.shape, str(array.dtype)
+        if array.dtype.hasobject:
+            return Parts(1, sampler.keep([shape, dtype, array.tolist()]))
+        pieces, _ = sampler.text(array.ravel().view("u1"), room - 5)
+        return Parts(1, sampler.keep([shape, dtype, *(piece.tobytes() for piece in pieces)]))
+
+    return take
 
 
 def _reduced_or(raw: _Kind) -> _Take:
@@ -308,8 +313,8 @@ def _kind_of(kind: type) -> _Kind:
     takes = [_TAKES[address(base)] for base in mro if address(base) in _TAKES]
     if _enum in takes:
         takes = [_enum]
-    elif any(type_name(base) == "numpy.ndarray" for base in mro):
-        takes = [_array]
+    elif arrays := [base for base in mro if type_name(base) == "numpy.ndarray"]:
+        takes = [_array_of(arrays[0])]
     if takes and takes[0] in _BY_NAME:
         return _Kind(name, takes[0], False, (), frozenset(), False)
     own = {n: (base, member) for base in reversed(mro) if base is not object for n, member in vars(base).items()}

@@ -16,6 +16,7 @@ from typing import Any
 
 from concoord_ray.errors import CallCancelled, CallTimeout, ConfigurationError
 from concoord_ray.paxos.membership import Size
+from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import Cancel, Entry, ExpireSession, OpenSession, Outcome, Reply, Resize, Withdrawal
 from concoord_ray.rsm.context import CallContext, Scope, entered
 from concoord_ray.rsm.objects import refuse, value
@@ -45,6 +46,8 @@ class Applied:
     replies: list[Reply] = field(default_factory=list)
     #: How many acceptors and replicas the users want, None if they have never said so.
     size: Size | None = None
+    #: What this replica came to at the checkpoints among these slots.
+    checkpoints: list[Checkpoint] = field(default_factory=list)
     #: Sessions opened, with their leases, and ended.
     opened: list[tuple[int, int]] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)

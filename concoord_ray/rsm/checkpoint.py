@@ -22,8 +22,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from concoord_ray.rsm.anatomy import type_name
 from concoord_ray.rsm.command import Outcome
-from concoord_ray.rsm.digest import digest, type_name
+from concoord_ray.rsm.digest import digest
 from concoord_ray.rsm.sampling import spread
 
 #: How much of a result that is no plain value, or of an exception's arguments, is looked at.
@@ -52,8 +53,11 @@ class ObjectDigest(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
 
 
-class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
-    """One replica at one slot: every slot below ``slot`` is applied; the last checkpoint was at ``since``."""
+class Checkpoint(msgspec.Struct, frozen=True, array_like=True, tag=15, tag_field="type"):
+    """One replica at one slot, as it tells the leader.
+
+    Every slot below ``slot`` is applied; the last checkpoint was at ``since``.
+    """
 
     slot: int
     since: int

@@ -29,7 +29,6 @@ import operator
 from typing import Any
 
 from concoord_ray.rsm.anatomy import MARK, PLAIN, Anatomist, address, plain
-from concoord_ray.rsm.anatomy import type_name as type_name  # noqa: PLC0414  # Given on, as its own name.
 from concoord_ray.rsm.sampling import NODE_BYTES, OverBudget, Parts, Sampler
 from concoord_ray.rsm.wire import encode_plain
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from concoord_ray.config import Config
 from concoord_ray.errors import (
     Diverged,
     NoSuchObject,
@@ -22,6 +23,7 @@ from concoord_ray.errors import (
 )
 from concoord_ray.rsm import snapshot
 from concoord_ray.rsm.calls import Calls, as_reply
+from concoord_ray.rsm.checkpoint import Checkpoint, ObjectDigest, ReplyDigests, in_turn, reply_digest
 from concoord_ray.rsm.command import (
     Acknowledge,
     Batch,
@@ -37,10 +39,12 @@ from concoord_ray.rsm.command import (
     ListObjects,
     Lookup,
     OpenSession,
+    Outcome,
     Reply,
     Resize,
 )
 from concoord_ray.rsm.context import CallContext, Owner
+from concoord_ray.rsm.digest import digest
 from concoord_ray.rsm.objects import Kind, ObjectTable, raised, refuse, value
 from concoord_ray.rsm.reads import ReadOnlyEffects
 from concoord_ray.rsm.sessions import Answer, Session
@@ -61,6 +65,8 @@ STATE = (
     "_parked",
     "_grants",
     "_objects",
+    "_replies",
+    "_checkpoint_slot",
     "size",
     "stop_sign",
 )
@@ -69,10 +75,13 @@ STATE = (
 class Executor(Calls):
     """The state of one ensemble at one slot: its calls and sessions, and its objects."""
 
-    def __init__(self, ensemble: str, *, remembered_sessions: int = 10_000, generation: int = 0) -> None:
+    def __init__(self, ensemble: str, config: Config | None = None, *, generation: int = 0) -> None:
         """``generation`` is how often the ensemble was recovered: fencing tokens of later ones are all higher."""
-        super().__init__(ensemble, remembered_sessions, generation)
+        self._config = config or Config()
+        super().__init__(ensemble, self._config.remembered_sessions, generation)
         self._objects = ObjectTable(ensemble, self)
+        self._replies = ReplyDigests()
+        self._checkpoint_slot = 0
 
     # The log.
 
@@ -93,6 +102,25 @@ class Executor(Calls):
             self._apply_entry(entry)
         self.stop_sign = batch.stop_sign or self.stop_sign
         self.next_slot = slot + 1
+        if self.next_slot - self._checkpoint_slot >= self._config.checkpoint_interval_slots:
+            self._take_checkpoint()
+
+    def _take_checkpoint(self) -> None:
+        """What other replicas have to come to as well, at this very slot."""
+        slot, config = self.next_slot, self._config
+        objects = tuple(
+            ObjectDigest(
+                info.object_id,
+                info.class_name,
+                digest(instance, budget=config.checkpoint_nodes_per_object, seed=slot),
+            )
+            for info, instance in in_turn(self._objects.instances(), slot, config.checkpoint_objects)
+        )
+        rest = (self.time_ns, self.wall_ns, self._tokens, self._next_session, self._parked, len(self._sessions))
+        replies = self._replies.take()
+        checkpoint = Checkpoint(slot, self._checkpoint_slot, objects, replies, digest(rest, budget=100, seed=slot))
+        self._applied.checkpoints.append(checkpoint)
+        self._checkpoint_slot = slot
 
     def kinds_of(self, entries: Iterable[Entry]) -> frozenset[Kind]:
         """Which user code these entries would run."""
@@ -150,7 +178,7 @@ class Executor(Calls):
                 continue
             waiter, method, result = ran
             session = self._sessions[waiter.session]
-            answer = self._finish(session, waiter.seq, method, result)
+            answer = self._finish(session, waiter.seq, (waiter.object_id, method), result)
             if answer is not None:
                 self._keep(session, waiter.seq, answer)
             affected.update(dict.fromkeys(self._objects.may_be_ready(first)))
@@ -164,7 +192,7 @@ class Executor(Calls):
         if isinstance(command, Call):
             context = CallContext(self, session.id, entry.seq, command.owner, command.object_id)
             result = self._objects.call(context, command)
-            return self._finish(session, entry.seq, command.method, result)
+            return self._finish(session, entry.seq, (command.object_id, command.method), result)
         if isinstance(command, Create):
             return self._create(session, entry, command)
         if isinstance(command, Delete):
@@ -181,7 +209,9 @@ class Executor(Calls):
             return self._resize(command)
         return refuse(ProtocolViolation(f"{type(command).__name__} is not a command for the log."))
 
-    def _finish(self, session: Session, seq: int, method: str, result: Any) -> Answer | None:
+    def _finish(self, session: Session, seq: int, called: tuple[int, str], result: Any) -> Answer | None:
+        """The answer to a call that has run, None if it waits or has its answer; ``called`` is an object's method."""
+        object_id, method = called
         waiter = session.parked.get(seq)
         if seq in session.answers:
             return None  # It parked, and then woke itself: that was its answer.
@@ -194,7 +224,12 @@ class Executor(Calls):
             if not isinstance(result, Answer):
                 text = f"{method} must return what the blocking operation returned, since its caller has to wait"
                 return raised(RuntimeError(text))
-        return result if isinstance(result, Answer) else value(result)
+        answer = result if isinstance(result, Answer) else value(result)
+        # Of what was pickled already nothing is left to compare but that it was: pickles of equal values differ.
+        is_opaque = isinstance(result, Answer) and answer.outcome is not Outcome.PLAIN
+        said = b"" if is_opaque else reply_digest(answer.outcome, answer.payload, result, seed=self.next_slot)
+        self._replies.add(self._objects.class_name(object_id), method, bytes((answer.outcome,)) + said)
+        return answer
 
     def _create(self, session: Session, entry: Entry, command: Create) -> Answer:
         existing = None if command.name is None else self._objects.find(command.name)

@@ -20,13 +20,14 @@ from typing import Any
 import msgspec
 
 from concoord_ray.errors import ConcoordError, NoSuchObject
-from concoord_ray.rsm import codec, snapshot
+from concoord_ray.rsm import codec
 from concoord_ray.rsm.command import Call, Create, Entry, MethodFlag, ObjectInfo, Outcome, Refusal
 from concoord_ray.rsm.context import CallContext, entered
 from concoord_ray.rsm.guards import GuardQueue
 from concoord_ray.rsm.methods import guard_of
 from concoord_ray.rsm.reads import ReadOnlyEffects
 from concoord_ray.rsm.sessions import Answer
+from concoord_ray.rsm.unpicklable import check
 from concoord_ray.rsm.waiters import Effects, Waiter
 from concoord_ray.rsm.wire import decode_command, encode_message, encode_plain
 
@@ -79,6 +80,11 @@ class ObjectTable:
         """Every object, in order of creation."""
         return [(record.info, record.instance) for record in self._objects.values()]
 
+    def class_name(self, object_id: int) -> str:
+        """Which class an object is of, empty if it does not exist."""
+        record = self._objects.get(object_id)
+        return "" if record is None else record.info.class_name
+
     def create(self, context: CallContext, command: Create) -> Answer:
         """Run a constructor; the object exists only if it did not raise."""
         known = self._classes.get(command.class_id)
@@ -91,7 +97,7 @@ class ObjectTable:
             given: list[int] = []
             args, kwargs = codec.decode_arguments(command.args, self._resolver(given), self.types)
             instance = entry.cls(*args, **kwargs)
-            snapshot.check(instance, [self._objects[other].instance for other in given])
+            check(instance, [self._objects[other].instance for other in given])
             info = ObjectInfo(object_id, command.name, command.class_name, command.methods)
             self._classes[command.class_id] = entry
             entry.objects += 1

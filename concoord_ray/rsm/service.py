@@ -18,17 +18,16 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from concoord_ray.config import Config
-from concoord_ray.errors import FrameTooLarge
+from concoord_ray.errors import Diverged, FrameTooLarge
 from concoord_ray.paxos.messages import Message, SnapshotChunk, SnapshotPull
-from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.replica import Replica
-from concoord_ray.paxos.view import Member, Role, following_view
+from concoord_ray.paxos.view import Member, Role
 from concoord_ray.rsm.calls import Applied
+from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import (
     Batch,
     Busy,
@@ -45,8 +44,8 @@ from concoord_ray.rsm.command import (
     Request,
     ServiceMessage,
 )
-from concoord_ray.rsm.snapshot import header as snapshot_header
-from concoord_ray.rsm.transfer import Snapshot, SnapshotSink, SnapshotSource
+from concoord_ray.rsm.divergence import Halt, Reinstall
+from concoord_ray.rsm.state import StateKeeping, StateMessage
 from concoord_ray.rsm.wire import encode_message
 
 
@@ -86,10 +85,8 @@ class Service:
         self.to_clients: list[ToClient] = []
         #: Reads to execute, after every decision that is in ``replica.outputs`` by now.
         self.reads: list[Entry] = []
-        #: A snapshot to go on from, before anything that is decided now.
-        self.install: bytes | None = None
-        self._source = SnapshotSource(config)
-        self._sink = SnapshotSink(config)
+        #: How this replica's state is kept the same as the others'.
+        self.state = StateKeeping(replica, config)
         self._config = config
         self._clients: dict[Member, None] = {}
         self._routes: dict[tuple[int, int], list[Member]] = {}
@@ -124,14 +121,10 @@ class Service:
 
     # Events.
 
-    def receive_peer(self, source: Member, message: Message, now_s: float) -> None:
+    def receive_peer(self, source: Member, message: Message | StateMessage, now_s: float) -> None:
         """Step with a message from an acceptor or another replica."""
-        if isinstance(message, SnapshotPull):
-            chunk = self._source.pull(source, message, self.replica.learner.first_slot, now_s)
-            if chunk is not None:
-                self.replica.outputs.send.append(Send((source,), chunk))
-        elif isinstance(message, SnapshotChunk):
-            self._receive_chunk(source, message, now_s)
+        if isinstance(message, (SnapshotPull, SnapshotChunk, Checkpoint, Reinstall, Halt)):
+            self.state.receive(source, message, now_s)
         else:
             self.replica.receive(source, message, now_s)
         self._notice_leadership(now_s)
@@ -156,7 +149,11 @@ class Service:
 
     def receive_client(self, client: Member, message: ServiceMessage, now_s: float) -> None:
         """Step with a message from a client or gateway."""
-        if not self.replica.is_leader:
+        if self.state.halted and isinstance(message, (Request, Read)):
+            refusal = encode_message(Refusal(Diverged.__name__, self.state.halted))
+            entry = message.entry
+            self.to_clients.append(ToClient(client, Reply(entry.session, entry.seq, Outcome.REFUSED, refusal)))
+        elif not self.replica.is_leader:
             self._tell_standing(client)
         elif isinstance(message, Request):
             self._receive_request(client, message.entry, now_s)
@@ -177,6 +174,8 @@ class Service:
             self._leases[session] = _Lease(ttl_ns / 1e9, now_s + ttl_ns / 1e9)
         for session in applied.ended:
             self._leases.pop(session, None)
+        for checkpoint in applied.checkpoints:
+            self.state.reached(checkpoint, now_s)
         for reply in applied.replies:
             self.answer(reply)
 
@@ -196,7 +195,7 @@ class Service:
         self._ticked_at_s = now_s
         self.replica.tick(now_s)
         self._notice_leadership(now_s)
-        self._tick_snapshots(now_s)
+        self.state.tick(now_s)
         if self.replica.is_leader:
             self._expire_leases(now_s)
 
@@ -291,45 +290,6 @@ class Service:
             barrier = self.replica.read_barrier
             self._reads_confirming = _ReadRound(self.replica.confirm(now_s), barrier, self._reads_waiting)
             self._reads_waiting = []
-
-    # Snapshots.
-
-    @property
-    def wants_snapshot(self) -> bool:
-        """Whether another replica waits for a snapshot of this one's state."""
-        return self._source.is_wanted
-
-    def snapshot_made(self, snapshot: Snapshot, now_s: float) -> None:
-        """A snapshot of this replica's state, for whoever waits."""
-        self._send_all(self._source.made(snapshot, now_s))
-
-    def go_on_from(self, snapshot: bytes, now_s: float) -> None:
-        """Take over the state of a snapshot, unless this replica has come further."""
-        header = snapshot_header(snapshot)
-        view = following_view(header.extra) or self.replica.view
-        if self.replica.install(view, header.next_slot, now_s):
-            self.install = snapshot
-            self._leases.clear()
-
-    def _tick_snapshots(self, now_s: float) -> None:
-        replica = self.replica
-        self._source.tick(now_s)
-        if not replica.is_behind:
-            self._sink.stop()
-            return
-        leader = replica.election.leader
-        sources = tuple(sorted(replica.peers, key=lambda peer: (peer == leader, peer.index)))
-        self._send_all(self._sink.tick(replica.learner.next_slot, sources, now_s))
-
-    def _receive_chunk(self, source: Member, chunk: SnapshotChunk, now_s: float) -> None:
-        replica = self.replica
-        snapshot, asking = self._sink.receive(source, chunk, replica.learner.next_slot, now_s)
-        self._send_all(asking)
-        if snapshot is not None:
-            self.go_on_from(snapshot.data, now_s)
-
-    def _send_all(self, messages: Sequence[tuple[Member, SnapshotPull | SnapshotChunk]]) -> None:
-        self.replica.outputs.send.extend(Send((to,), message) for to, message in messages)
 
     # Leases.
 

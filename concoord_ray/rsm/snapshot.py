@@ -8,12 +8,14 @@ was once shipped. So a class is the one that methods construct and compare with,
 ``MISSING = object()`` beside the class is still what attributes hold; even a class attribute that methods change is
 kept. (Code that is installed goes by name, and what it keeps in classes and modules is no part of the state.)
 
-**What cannot be pickled** is found when an object is created (``check``): it does not come to exist. What a method
-brings into the state later fails the snapshot as a whole, with the name of the object and the attribute.
+**Whole or not at all.** What could not be in a snapshot is found when an object is created (``unpicklable``). What a
+method brings into the state later fails the snapshot, with the name of the object. And where code of users restores
+itself, a snapshot is not given away before it was unpickled once: slots are forgotten in the belief that it can be.
 
-**Deep graphs** exceed Python's recursion limit: a linked list of some hundred entries does. Those are pickled flat,
-which is several times slower: instances that are compared by identity come first and get their attributes afterwards,
-as further pickles of (object, state); None ends them. Containers that are nested too deeply by themselves fail.
+**Out of order.** A pickle follows references by recursion, and gives an object its attributes after all that they
+refer to. So a linked list of some hundred entries exceeds Python's stack, and two keys with a ``__hash__`` of their own
+that are in one another's dicts are hashed before they have their names. Such a state is pickled again, several times
+more slowly, with instances first and their attributes afterwards: as further pickles of (object, state), until None.
 
 Not kept, as in every pickle: the traceback, cause and context of an exception, and the order of a set. ``__getstate__``
 must change nothing, since not every replica takes snapshots. Integrity is for whoever carries the bytes to check.
@@ -21,42 +23,46 @@ must change nothing, since not every replica takes snapshots. Integrity is for w
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import io
 import pickle
-import re
 import struct
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
-from types import FunctionType, MemberDescriptorType, ModuleType
+from types import FunctionType
 from typing import Any
 
 import msgspec
 
 from concoord_ray.errors import ConcoordError
-from concoord_ray.rsm.anatomy import type_name
-from concoord_ray.rsm.codec import PLAIN_TYPES, CodePickler, Types, Unpickler, came_by_value, said
+from concoord_ray.rsm.codec import Types, Unpickler, came_by_value, said
 from concoord_ray.rsm.command import ObjectInfo
+from concoord_ray.rsm.unpicklable import StatePickler, fault_of, is_too_deep, without_collections
 from concoord_ray.rsm.wire import encode_message
 
 _FORMAT = 1
 _MAGIC = b"CCRS"
 #: Magic, format, and how many bytes the header has.
 _PREFIX = struct.Struct(">4sHI")
-_OURS = __name__.partition(".")[0] + "."
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_address = id  # Tells objects apart during one search.
+#: Methods that run, or are needed, while an object is unpickled.
+_RESTORING = (
+    "__getattr__",
+    "__getattribute__",
+    "__hash__",
+    "__new__",
+    "__reduce__",
+    "__reduce_ex__",
+    "__setattr__",
+    "__setstate__",
+)
 
 
 class SnapshotFailed(ConcoordError):
-    """The state holds something that cannot be pickled; nothing was lost, and the log must be kept meanwhile.
+    """The state holds something that cannot be in a snapshot; nothing was lost, and the log must be kept meanwhile.
 
     ``object_id`` is None if no object is seen to hold it.
     """
 
-    def __init__(self, text: str, object_id: int | None, class_name: str, path: str) -> None:
+    def __init__(self, text: str, object_id: int | None = None, class_name: str = "", path: str = "") -> None:
         super().__init__(text)
         self.object_id = object_id
         self.class_name = class_name
@@ -83,32 +89,37 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 _decode_header = msgspec.msgpack.Decoder(Header).decode
 
 
-def write(head: Header, state: Any, holder: object, objects: Iterable[tuple[ObjectInfo, Any]]) -> bytes:
+@without_collections()
+def write(head: Header, state: Any, holder: object, objects: list[tuple[ObjectInfo, Any]]) -> bytes:
     """A snapshot. In the state, ``holder`` stands for whatever will hold the state when it is restored.
 
     Raises SnapshotFailed, which names one of ``objects`` (and their instances) if it can.
     """
-    file = io.BytesIO()
     encoded = encode_message(head)
-    file.write(_PREFIX.pack(_MAGIC, _FORMAT, len(encoded)) + encoded)
-    body = file.tell()
-    pickler = _StatePickler(file, holder)
+    prefix = _PREFIX.pack(_MAGIC, _FORMAT, len(encoded)) + encoded
     try:
         try:
-            pickler.dump(state)
-        except pickle.PicklingError as error:
-            if not _is_too_deep(error):
+            return _written(prefix, _InOrder, state, holder, head.ensemble)
+        except (pickle.PicklingError, SnapshotUnusable) as error:
+            if not (is_too_deep(error) or isinstance(error, SnapshotUnusable)):
                 raise
-            file.seek(body)
-            file.truncate()
-            pickler = _FlatPickler(file, holder)
-            pickler.dump(state)
-        pickler.dump(None)
+            return _written(prefix, _OutOfOrder, state, holder, head.ensemble)
     except MemoryError:
         raise
     except BaseException as error:  # Whatever a user's type raises when it is pickled.
-        raise _failure(error, pickler.last, objects) from error
-    return file.getvalue()
+        raise _failure(error, objects) from error
+
+
+def _written(prefix: bytes, way: type[_InOrder], state: Any, holder: object, ensemble: str) -> bytes:
+    file = io.BytesIO()
+    file.write(prefix)
+    pickler = way(file, holder)
+    pickler.dump(state)
+    pickler.dump(None)
+    data = file.getvalue()
+    if pickler.restores_itself:
+        read(data, ensemble, holder)
+    return data
 
 
 def header(data: bytes) -> Header:
@@ -116,6 +127,7 @@ def header(data: bytes) -> Header:
     return _split(data)[0]
 
 
+@without_collections()
 def read(data: bytes, ensemble: str, holder: object) -> tuple[Any, Types]:
     """The state, now of ``holder``, and the types in it. Raises SnapshotUnusable."""
     head, body = _split(data)
@@ -129,128 +141,14 @@ def read(data: bytes, ensemble: str, holder: object) -> tuple[Any, Types]:
     types = Types()
     unpickler = Unpickler(file, {**types.makers, (__name__, _holder.__name__): lambda: holder})
     try:
-        with _without_collections():
-            state = unpickler.load()
-            while (filling := unpickler.load()) is not None:
-                _fill(*filling)
+        state = unpickler.load()
+        while (filling := unpickler.load()) is not None:
+            _fill(*filling)
     except MemoryError:
         raise
     except BaseException as error:  # Whatever damaged bytes, or a user's type, make of it.
-        text = (
-            f"The snapshot cannot be unpickled: {type(error).__name__}: {said(error)}. Take one from another replica."
-        )
-        raise SnapshotUnusable(text) from error
+        raise SnapshotUnusable(f"The snapshot cannot be unpickled: {type(error).__name__}: {said(error)}.") from error
     return state, types
-
-
-def check(instance: Any, given: Iterable[Any]) -> None:
-    """Raise TypeError if a new object could not be in a snapshot. ``given`` are the objects that it was given.
-
-    It is pickled and unpickled by itself: without other objects, and without what is of this package.
-    """
-    file = io.BytesIO()
-    pickler = _Excerpt(file, given)
-    try:
-        pickler.dump(instance)
-    except MemoryError:
-        raise
-    except BaseException as error:
-        if _is_too_deep(error):
-            return  # How deep is too deep here depends on who called us: no reason that all replicas share.
-        text = (
-            f"{_path(instance, pickler.last)} ({type_name(type(pickler.last))}) cannot be pickled: {_told(error)}. The "
-            f"attributes of a replicated object must be, for its snapshots; a __getstate__ can leave some out. "
-            f"Calls run one at a time and need no lock."
-        )
-        raise TypeError(text) from None
-    file.seek(0)
-    try:
-        Unpickler(file, {**Types().makers, (__name__, _cut.__name__): pickler.cut.__getitem__}).load()
-    except MemoryError:
-        raise
-    except BaseException as error:
-        text = (
-            f"the new {type(instance).__name__} can be pickled, but not unpickled: {_told(error)}. Its snapshots could "
-            f"not be restored. Look at its __getattr__, __reduce__ and __setstate__, and those of its attributes."
-        )
-        raise TypeError(text) from None
-
-
-class _StatePickler(CodePickler):
-    """Knows what it was at when it failed."""
-
-    def __init__(self, file: io.BytesIO, holder: object) -> None:
-        super().__init__(file)
-        self.last: Any = None
-        self._holder = holder
-
-    def reducer_override(self, obj: Any) -> Any:
-        self.last = obj
-        if type(obj) in self._ordinary:
-            return NotImplemented
-        return (_holder, ()) if obj is self._holder else super().reducer_override(obj)
-
-
-def _holder() -> Any:
-    raise pickle.UnpicklingError("who holds the state is known to ``read`` alone")
-
-
-class _FlatPickler(_StatePickler):
-    """Gives instances their attributes later, so that following references takes no recursion.
-
-    Not those with a hash of their own, which may be needed before, nor those that restore themselves.
-    """
-
-    def __init__(self, file: io.BytesIO, holder: object) -> None:
-        super().__init__(file, holder)
-        self._later: deque[tuple[Any, Any]] = deque()
-
-    def dump(self, obj: Any) -> None:
-        super().dump(obj)
-        while self._later:
-            super().dump(self._later.popleft())
-
-    def reducer_override(self, obj: Any) -> Any:
-        reduced = super().reducer_override(obj)
-        if reduced is not NotImplemented or not self._waits(type(obj)):
-            return reduced
-        make, args, state, *contents = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
-        if state is not None:
-            self._later.append((obj, state))
-        return make, args, None, *contents
-
-    def _waits(self, kind: Any) -> bool:
-        if issubclass(kind, (type, FunctionType)) or kind in self.dispatch_table or hasattr(kind, "__setstate__"):
-            return False
-        is_plain = (kind.__reduce__, kind.__reduce_ex__) == (object.__reduce__, object.__reduce_ex__)
-        return is_plain and kind.__hash__ in (object.__hash__, None)
-
-
-class _Excerpt(_StatePickler):
-    """Pickles one object without what it shares with others: ``cut`` has what was left out.
-
-    What is of this package can be pickled, as far as it does not hold what users put there; and so can classes that
-    were pickled before.
-    """
-
-    def __init__(self, file: io.BytesIO, given: Iterable[Any]) -> None:
-        super().__init__(file, holder=None)
-        self.cut = list(given)
-        self._given = range(len(self.cut))
-
-    def reducer_override(self, obj: Any) -> Any:
-        for place in self._given:
-            if self.cut[place] is obj:
-                return _cut, (place,)
-        kind = type(obj)
-        if came_by_value(obj) if issubclass(kind, type) else type_name(kind).startswith(_OURS):
-            self.cut.append(obj)
-            return _cut, (len(self.cut) - 1,)
-        return super().reducer_override(obj)
-
-
-def _cut(place: int) -> Any:
-    raise pickle.UnpicklingError(f"part {place} was cut out, and only the process that did it has it")
 
 
 def _split(data: bytes) -> tuple[Header, int]:
@@ -267,90 +165,92 @@ def _split(data: bytes) -> tuple[Header, int]:
         raise SnapshotUnusable(f"The header of the snapshot is damaged: {error}") from error
 
 
+class _InOrder(StatePickler):
+    """Lets pickle do it, and notices whether users' code has a part in restoring it."""
+
+    def __init__(self, file: io.BytesIO, holder: object) -> None:
+        super().__init__(file)
+        self.restores_itself = False
+        self._holder = holder
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind in self._ordinary:
+            return NotImplemented
+        if obj is self._holder:
+            return _holder, ()
+        self.restores_itself = self.restores_itself or any(
+            vars(base).get(name) is not None for base in kind.__mro__ if came_by_value(base) for name in _RESTORING
+        )
+        return super().reducer_override(obj)
+
+
+def _holder() -> Any:
+    raise pickle.UnpicklingError("who holds the state is known to ``read`` alone")
+
+
+class _OutOfOrder(_InOrder):
+    """Gives instances their attributes afterwards, unless they restore themselves.
+
+    Those with a hash of their own get at once what the hash may need: what can be hashed itself.
+    """
+
+    def __init__(self, file: io.BytesIO, holder: object) -> None:
+        super().__init__(file, holder)
+        self._later: deque[tuple[Any, Any]] = deque()
+
+    def dump(self, obj: Any) -> None:
+        super().dump(obj)
+        while self._later:
+            super().dump(self._later.popleft())
+
+    def reducer_override(self, obj: Any) -> Any:
+        reduced = super().reducer_override(obj)
+        kind: Any = type(obj)
+        if reduced is not NotImplemented or not self._can_wait(kind):
+            return reduced
+        make, args, state, *contents = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        if state is None:
+            return reduced
+        self._later.append((obj, state))
+        now = None if kind.__hash__ in (object.__hash__, None) else _hashable(state)
+        return make, args, now, *contents
+
+    def _can_wait(self, kind: Any) -> bool:
+        if issubclass(kind, (type, FunctionType)) or kind in self.dispatch_table or hasattr(kind, "__setstate__"):
+            return False
+        return (kind.__reduce__, kind.__reduce_ex__) == (object.__reduce__, object.__reduce_ex__)
+
+
+def _halves(state: Any) -> tuple[Any, Any]:
+    """Attributes and slots of a state, None for either if there are none."""
+    return state if isinstance(state, tuple) else (state, None)
+
+
+def _hashable(state: Any) -> Any:
+    """Of a state that part which can be hashed."""
+    attributes, slots = (
+        {name: value for name, value in (half or {}).items() if type(value).__hash__ is not None}
+        for half in _halves(state)
+    )
+    return attributes or None, slots
+
+
 def _fill(obj: Any, state: Any) -> None:
     """As pickle gives an object its state."""
-    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    attributes, slots = _halves(state)
     if attributes:
         vars(obj).update(attributes)
     for name, value in (slots or {}).items():
         setattr(obj, name, value)
 
 
-@contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
-    """Nothing of a growing graph is garbage: to look for some takes most of the time of a million small objects."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-# What went wrong, and where.
-
-
-def _failure(error: BaseException, culprit: Any, objects: Iterable[tuple[ObjectInfo, Any]]) -> SnapshotFailed:
-    why = "it is nested too deeply" if _is_too_deep(error) else _told(error)
+def _failure(error: BaseException, objects: list[tuple[ObjectInfo, Any]]) -> SnapshotFailed:
+    instances = [instance for _, instance in objects]
     for info, instance in objects:
-        path = _find(instance, culprit)
-        if path is not None:
+        fault = fault_of(instance, instances)
+        if fault is not None:
             whose = f"{info.class_name}, object {info.object_id}" + (f" called {info.name!r}" if info.name else "")
-            text = f"No snapshot: {path} ({type_name(type(culprit))}) of {whose} cannot be pickled: {why}."
-            return SnapshotFailed(text, info.object_id, info.class_name, path)
-    return SnapshotFailed(f"No snapshot: {type_name(type(culprit))} cannot be pickled: {why}.", None, "", "")
-
-
-def _told(error: BaseException) -> str:
-    """The same on every replica, so that its answers are."""
-    return _ADDRESS.sub("", f"{type(error).__name__}: {said(error)}")
-
-
-def _is_too_deep(error: BaseException) -> bool:
-    return isinstance(error, pickle.PicklingError) and isinstance(error.__cause__, RecursionError)
-
-
-def _path(instance: Any, culprit: Any) -> str:
-    return _find(instance, culprit) or "self"
-
-
-def _find(instance: Any, culprit: Any) -> str | None:
-    """The shortest way from an object to something in it, as code would say it."""
-    if instance is culprit:
-        return "self"
-    seen = {_address(instance)}
-    todo = deque([("self", instance), ("type(self)", type(instance))])
-    while todo:
-        way, holder = todo.popleft()
-        for step, part in _parts(holder):
-            if part is culprit:
-                return way + step
-            if _address(part) not in seen:
-                seen.add(_address(part))
-                todo.append((way + step, part))
-    return None
-
-
-def _parts(holder: Any) -> Iterator[tuple[str, Any]]:
-    """What an object holds, and how to get there from it."""
-    kind = type(holder)
-    if isinstance(holder, dict):
-        for key, value in dict.items(holder):
-            yield (f"[{key!r}]" if type(key) in PLAIN_TYPES else f"[<{type_name(type(key))}>]"), value
-        yield from ((".keys()", key) for key in dict.keys(holder))
-    elif isinstance(holder, (list, tuple, deque)):
-        yield from ((f"[{index}]", value) for index, value in enumerate(holder))
-    elif isinstance(holder, (set, frozenset)):
-        yield from (("{...}", value) for value in holder)
-    elif kind is FunctionType:
-        for name, cell in zip(holder.__code__.co_freevars, holder.__closure__ or (), strict=True):
-            with contextlib.suppress(ValueError):  # An empty cell.
-                yield f".<{name}>", cell.cell_contents
-    if came_by_value(holder) if issubclass(kind, type) else kind is not ModuleType:
-        yield from ((f".{name}", value) for name, value in getattr(holder, "__dict__", {}).items())
-    for base in kind.__mro__:
-        for name, member in vars(base).items() if "__slots__" in vars(base) else ():
-            if isinstance(member, MemberDescriptorType):
-                with contextlib.suppress(AttributeError):  # An empty slot.
-                    yield f".{name}", member.__get__(holder)
+            text = f"No snapshot because of {whose}: {fault.text}."
+            return SnapshotFailed(text, info.object_id, info.class_name, fault.path)
+    return SnapshotFailed(f"No snapshot: {type(error).__name__}: {said(error)}")

@@ -66,6 +66,9 @@ class Box(Generic[T]):
     def __init__(self, content: T) -> None:
         self.content = content
 
+    def __repr__(self) -> str:
+        return f"Box({self.content!r})"
+
 
 class Shape(abc.ABC):
     @abc.abstractmethod
@@ -133,13 +136,14 @@ class Shop:
 
     def judge(self) -> str:
         first = self.items[0]
+        place = next(key.place for key, item in self.by_key.items() if item is first)
         verdict: dict[str, Any] = {
             "item": type(first) is Item,
             "equal": Item("a") == Item("a"),
             "missing": first.price is MISSING,
             "colour": first.colour is {"red": Colour.RED, "green": Colour.GREEN}[first.colour.value],
             "rights": self.rights is Right.READ | Right.WRITE,
-            "key": self.by_key[Key(Place(1, self.items[0].name), first.colour)] is first,
+            "key": self.by_key[Key(Place(*place), first.colour)] is first,
             "clerk": type(self.clerk) is Shop.Clerk,
             "shape": isinstance(self.box.content, Shape),
             "area": self.box.content.area(),

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, get_args
 
+from concoord_ray.config import Config
 from concoord_ray.paxos.messages import Message, ReplicaMessage
 from concoord_ray.paxos.outputs import Decided
 from concoord_ray.paxos.replica import Replica
@@ -21,24 +22,25 @@ from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.service import Service
 from concoord_ray.rsm.sessions import Answer, Session
 from concoord_ray.rsm.snapshot import header as snapshot_header
+from concoord_ray.rsm.state import StateMessage
 from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.rsm.waiters import Primitive
 from concoord_ray.rsm.wire import NOOP
 from tests.sim.clock import Scheduler
 from tests.sim.host import Host
-from tests.sim.invariants import Watch
+from tests.sim.invariants import Broken, Watch
 from tests.sim.network import Flavour, Network
 from tests.sim.primitives import NobodyWaitsInVain
 from tests.sim.scenario import Scenario
 
-PEER_MESSAGES = get_args(ReplicaMessage)
+PEER_MESSAGES = (*get_args(ReplicaMessage), *get_args(StateMessage))
 
 
 class WatchedExecutor(Executor):
     """The production executor, which also tells the watch what it executes, grants and answers."""
 
-    def __init__(self, me: Member, watch: Watch, scheduler: Scheduler) -> None:
-        super().__init__("sim")
+    def __init__(self, me: Member, watch: Watch, scheduler: Scheduler, config: Config) -> None:
+        super().__init__("sim", config)
         self._me = me
         self._watch = watch
         self._scheduler = scheduler
@@ -217,13 +219,17 @@ class ReplicaShell:
         self.tick(now_s)
 
 
+class NoFalseAlarm:
+    """Replicas that execute the same log agree at every checkpoint, whatever they were restored from."""
+
+
 class ServingReplica(ReplicaShell):
     """A whole replica: it serves clients and executes."""
 
     def __init__(self, me: Member, host: Host, network: Network, watch: Watch, view: View, scenario: Scenario) -> None:
         super().__init__(me, host, network, watch, view, scenario)
         self.service = Service(self.replica, self._config, host.clock.now())
-        self.executor = WatchedExecutor(me, watch, network.scheduler)
+        self.executor = WatchedExecutor(me, watch, network.scheduler, self._config)
         self._lane = Lane(self, host, scenario, self.executor)
         self._flush_is_due = False
         self._is_taking_snapshot = False
@@ -265,18 +271,20 @@ class ServingReplica(ReplicaShell):
     def snapshot_taken(self, snapshot: Snapshot) -> None:
         """The lane has taken one."""
         self._is_taking_snapshot = False
-        self.service.snapshot_made(snapshot, self.host.clock.now())
+        self.service.state.made(snapshot, self.host.clock.now())
         self.perform()
 
     def perform(self) -> None:
         """Do what the core asked for, in its order."""
         service = self.service
-        if service.install is not None:
-            self._watch.installed(self.me, snapshot_header(service.install).next_slot)
-            self._lane.restore(service.install)
-            service.install = None
+        if service.state.install is not None:
+            self._watch.installed(self.me, snapshot_header(service.state.install).next_slot)
+            self._lane.restore(service.state.install)
+            service.state.install = None
+        if service.state.halted or service.state.is_wrong:
+            raise Broken(NoFalseAlarm(), f"{self.me} is told that its state is not that of the others")
         decisions = self.take_outputs()
-        if service.wants_snapshot and not self._is_taking_snapshot:
+        if service.state.wants_snapshot and not self._is_taking_snapshot:
             self._is_taking_snapshot = True
             self._lane.take_snapshot()
         if decisions or service.reads:

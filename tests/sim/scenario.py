@@ -201,6 +201,7 @@ def _config(rng: random.Random) -> Config:
         catch_up_page_bytes=rng.choice((400, 2000, 1 << 20)),
         truncate_slots=rng.choice((5, 50, 10_000)),
         replace_after_s=rng.choice((0.1, 0.5)),
+        checkpoint_interval_slots=rng.choice((7, 30)),
     )
 
 

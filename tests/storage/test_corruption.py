@@ -208,6 +208,14 @@ def test_no_file_of_another_kind_is_taken_for_a_database(damaged: Path) -> None:
         pass
 
 
+def test_damage_that_only_a_later_commit_would_meet_is_found(damaged: Path) -> None:
+    """The list of free pages: no row is read from it, and the next ones would be written where it says."""
+    path = damaged.with_name("closed") / FILE_NAME
+    for byte_of_the_count in (36, 37, 38, 39):
+        with flipped(path, byte_of_the_count, 1):
+            assert served(path.parent) is None
+
+
 def test_a_schema_that_is_no_text_any_more_is_found(damaged: Path) -> None:
     """SQLite quotes it, and Python cannot decode the quotation."""
     path = damaged.with_name("closed") / FILE_NAME

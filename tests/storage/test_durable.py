@@ -168,6 +168,14 @@ def test_the_incarnation_is_that_of_the_data(tmp_path: Path) -> None:
         assert storage.incarnation == 5
 
 
+def test_what_a_data_directory_consists_of(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for _ in range(2):
+        with opened(data):
+            assert {file.name for file in data.iterdir()} == {"lock", "watermark", FILE_NAME, f"{FILE_NAME}-wal"}
+        assert {file.name for file in data.iterdir()} == {"lock", "watermark", FILE_NAME}
+
+
 def test_data_of_another_member_are_refused_and_left_alone(tmp_path: Path) -> None:
     with opened(tmp_path / "data") as storage:
         storage.append(START)

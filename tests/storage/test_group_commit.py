@@ -179,6 +179,40 @@ def test_a_release_that_raises_ends_it_as_a_failed_commit_does() -> None:
     run(scenario)
 
 
+def test_of_two_failures_the_first_is_told() -> None:
+    async def scenario(scene: Scene) -> None:
+        error = RuntimeError("half sent")
+
+        def release() -> None:
+            scene.submit("b", accepted(1))
+            raise error
+
+        scene.group.submit([accepted(0)], release)
+        await scene.disk.has_begun()
+        scene.disk.may_end.release()
+        await scene.disk.has_begun()
+        scene.disk.error = OSError(5, "Input/output error")
+        scene.disk.may_end.release()
+        await scene.group.close()
+        assert scene.failures == [error]
+
+    run(scenario)
+
+
+def test_after_a_failure_nothing_is_released_at_once_either() -> None:
+    async def scenario(scene: Scene) -> None:
+        def release() -> None:
+            raise RuntimeError("half sent")
+
+        scene.group.submit([accepted(0)], release)
+        scene.disk.may_end.release()
+        await until(lambda: bool(scene.failures))
+        scene.submit("late")
+        assert scene.released == []
+
+    run(scenario)
+
+
 def test_close_waits_for_all_that_was_submitted() -> None:
     async def scenario(scene: Scene) -> None:
         for slot in range(5):
