@@ -41,7 +41,7 @@ def check(cls: type, methods: Mapping[str, int], determinism: Determinism) -> No
     """
     if determinism not in ("refuse", "warn", "ignore"):
         raise ConfigurationError(f'determinism={determinism!r}: use "refuse", "warn" or "ignore".')
-    if determinism == "ignore" or cls.__module__.startswith(_OURS):
+    if determinism == "ignore" or str(cls.__module__).startswith(_OURS):
         return
     findings = Scan(cls, methods).findings()
     sure = [finding for finding in findings if finding.is_sure]
@@ -53,4 +53,4 @@ def check(cls: type, methods: Mapping[str, int], determinism: Determinism) -> No
         )
     for finding in findings:
         text = f'{finding} (@concoord.replicated(determinism="ignore") keeps quiet.)'
-        warnings.warn_explicit(text, NondeterminismWarning, finding.file, finding.line, cls.__module__)
+        warnings.warn_explicit(text, NondeterminismWarning, finding.file, finding.line, str(cls.__module__))

@@ -8,6 +8,7 @@ as free as any other code there.
 from __future__ import annotations
 
 import builtins
+import logging
 import random
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType
@@ -21,6 +22,8 @@ from concoord_ray.determinism.values import NOTHING, UNKNOWN, Kind, Value, has_o
 from concoord_ray.rsm.command import MethodFlag
 from concoord_ray.rsm.methods import guard_of
 
+_log = logging.getLogger(__name__)
+
 
 class Scan(Reading):
     """One look at one class."""
@@ -33,14 +36,23 @@ class Scan(Reading):
 
     def findings(self) -> list[Finding]:
         """What was found, in the order of the methods."""
-        this = Value(Kind.INSTANCE, self._cls)
         for name, found in self._roots():
             self.root = f"{self._cls.__name__}.{name}"
-            receiver = Value(Kind.KNOWN, self._cls) if name == "__new__" or isinstance(found, classmethod) else this
-            for function in functions(found):
-                if is_users(function, self.package):
-                    self.read(function, None if isinstance(found, staticmethod) and name != "__new__" else receiver)
+            try:
+                self._begin(name, found)
+            except Exception:  # As odd as an attribute can be. It is passed over.
+                _log.debug("%s could not be read", self.root, exc_info=True)
         return list(self.found.values())
+
+    def _begin(self, name: str, found: Any) -> None:
+        receiver: Value | None = Value(Kind.INSTANCE, self._cls)
+        if name == "__new__" or isinstance(found, classmethod):
+            receiver = Value(Kind.KNOWN, self._cls)
+        elif isinstance(found, staticmethod):
+            receiver = None
+        for function in functions(found):
+            if is_users(function, self.package):
+                self.read(function, receiver)
 
     def _roots(self) -> Iterator[tuple[str, Any]]:
         mro = self._cls.__mro__

@@ -13,6 +13,7 @@ once a majority of the present acceptors has agreed to it, by a stop-sign.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from concoord_ray.config import Config
@@ -45,6 +46,11 @@ class Membership:
     def heard(self, acceptor: Member, now_s: float) -> None:
         """An acceptor has answered something."""
         self.heard_at_s[acceptor] = now_s
+
+    def majority_heard_at_s(self, view: View) -> float:
+        """When a majority was last heard from: when the least recently heard of it was."""
+        latest = sorted((self.heard_at_s.get(acceptor, -math.inf) for acceptor in view.acceptors), reverse=True)
+        return latest[view.quorum - 1]
 
     def set_acceptors(self, acceptors: tuple[Member, ...]) -> None:
         """Which incarnations the directory has."""

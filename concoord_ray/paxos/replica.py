@@ -78,7 +78,7 @@ class Replica:
         self._acceptors = frozenset(view.acceptors)
         self.membership = Membership(me.index, config)
         #: The lives of the other replicas, as the directory has them.
-        self._peers: tuple[Member, ...] = ()
+        self.peers: tuple[Member, ...] = ()
         #: Where this replica's log ended when it turned out that nobody has what follows.
         self._behind_at: int | None = 0 if view.first_slot > 0 else None
         self._pings = Pings(self.outputs, self.truncation, config)
@@ -116,15 +116,10 @@ class Replica:
         """Whether the slots that follow are gone from a log that was asked: a snapshot helps."""
         return self._behind_at == self.learner.next_slot
 
-    @property
-    def peers(self) -> tuple[Member, ...]:
-        """The other replicas, as the directory has them."""
-        return self._peers
-
     def set_members(self, acceptors: tuple[Member, ...], replicas: tuple[Member, ...]) -> None:
         """Which incarnations live at which indices now, in the view or not."""
-        self._peers = tuple(replica for replica in replicas if replica.index != self.me.index)
-        self.truncation.retain(self._peers)
+        self.peers = tuple(replica for replica in replicas if replica.index != self.me.index)
+        self.truncation.retain(self.peers)
         self.membership.set_acceptors(acceptors)
 
     def install(self, view: View, next_slot: int, now_s: float) -> bool:
@@ -163,7 +158,8 @@ class Replica:
             self.membership.heard(source, now_s)
             # Another incarnation, or an answer of another epoch, has no part in this view's majorities.
             if source in self._acceptors and message.epoch == self.view.epoch:
-                self._heard(now_s)
+                heard_at_s = self.membership.majority_heard_at_s(self.view)
+                self.majority_heard_at_s = max(self.majority_heard_at_s, heard_at_s)
                 self._receive_answer(source, message, now_s)
         elif isinstance(message, Decisions):
             self._receive_decisions(source, message, now_s)
@@ -177,7 +173,7 @@ class Replica:
             if message.from_slot == self.learner.next_slot:
                 self._behind_at = message.from_slot
         elif isinstance(message, NewerView) and message.view.epoch > self.view.epoch:
-            self._catch_up_from(self._peers)
+            self._catch_up_from(self.peers)
 
     def _receive_answer(self, source: Member, message: P2b | Pong | P1b, now_s: float) -> None:
         if isinstance(message, P2b):
@@ -192,7 +188,7 @@ class Replica:
         if member in self._acceptors:
             self.leader.resend_to(member)
             self._pings.resend_to(member)
-        elif self.is_leader and member in self._peers:
+        elif self.is_leader and member in self.peers:
             self._send_heartbeat((member,))
 
     def disconnected(self, member: Member, now_s: float) -> None:
@@ -241,7 +237,7 @@ class Replica:
         self.leader.retire()
         self.election.leader = None
         self.election.wait(now_s)
-        self._catch_up_from(self._peers)
+        self._catch_up_from(self.peers)
         if self.me.index in self.view.replicas and self.learner.next_slot >= self.view.first_slot:
             self.election.standing = Standing.CANDIDATE
             self._pings.begin(self.view, now_s)
@@ -304,12 +300,12 @@ class Replica:
         if not self.has_quorum(now_s):
             self._step_down(None, self.leader.ballot, now_s)
             return
-        self._tell(self._peers, self._untold)
+        self._tell(self.peers, self._untold)
         self._untold = []
         if now_s >= self._next_heartbeat_s:
             self._next_heartbeat_s = now_s + self._config.heartbeat_interval_s
             self.truncation.decide(self.view, self.learner, now_s)
-            self._send_heartbeat(self._peers)
+            self._send_heartbeat(self.peers)
             if self._pings.round is None:
                 self._pings.begin(self.view, now_s)
             self._pings.probe(self.membership.candidates(self.view), self.view)
@@ -349,7 +345,7 @@ class Replica:
         """Take part in a view from its first slot on. Whoever led runs phase 1 of it at once."""
         was_leading = self.is_leader
         if was_leading:
-            self._tell(self._peers, self._untold)
+            self._tell(self.peers, self._untold)
         self._step_down(None if was_leading else self.election.leader, BOTTOM, now_s)
         self.election.leader_ballot = BOTTOM
         self.view = view
@@ -397,13 +393,6 @@ class Replica:
         below, page_bytes = self.learner.next_slot, self._config.catch_up_page_bytes
         for page in decision_pages(self.view.epoch, decided if to else [], below, page_bytes):
             self.outputs.send.append(Send(to, page))
-
-    def _heard(self, now_s: float) -> None:
-        """An acceptor answered. The majority was last heard when its least recently heard member was."""
-        heard_at_s = self.membership.heard_at_s
-        latest = sorted((heard_at_s[a] for a in self.view.acceptors if a in heard_at_s), reverse=True)
-        if len(latest) >= self.view.quorum:
-            self.majority_heard_at_s = max(self.majority_heard_at_s, latest[self.view.quorum - 1])
 
     def _send_heartbeat(self, to: tuple[Member, ...]) -> None:
         decided, below = self.learner.next_slot, self.truncation.below

@@ -36,7 +36,7 @@ import msgspec
 from concoord_ray.errors import ConcoordError
 from concoord_ray.rsm.codec import Types, Unpickler, came_by_value, said
 from concoord_ray.rsm.command import ObjectInfo
-from concoord_ray.rsm.unpicklable import StatePickler, fault_of, is_too_deep, without_collections
+from concoord_ray.rsm.unpicklable import StatePickler, by_address, fault_of, is_too_deep, without_collections
 from concoord_ray.rsm.wire import encode_message
 
 _FORMAT = 1
@@ -246,9 +246,9 @@ def _fill(obj: Any, state: Any) -> None:
 
 
 def _failure(error: BaseException, objects: list[tuple[ObjectInfo, Any]]) -> SnapshotFailed:
-    instances = [instance for _, instance in objects]
+    others = by_address(instance for _, instance in objects)
     for info, instance in objects:
-        fault = fault_of(instance, instances)
+        fault = fault_of(instance, others)
         if fault is not None:
             whose = f"{info.class_name}, object {info.object_id}" + (f" called {info.name!r}" if info.name else "")
             text = f"No snapshot because of {whose}: {fault.text}."

@@ -52,7 +52,7 @@ class Fault(NamedTuple):
 
 def check(instance: Any, given: Iterable[Any]) -> None:
     """Raise TypeError if a new object could not be in a snapshot. ``given`` are the objects that it was given."""
-    fault = fault_of(instance, given)
+    fault = fault_of(instance, by_address(given))
     if fault is not None and not fault.is_depth:
         text = (
             f"{fault.text}. The attributes of a replicated object must be picklable, for its snapshots; a __getstate__ "
@@ -61,11 +61,16 @@ def check(instance: Any, given: Iterable[Any]) -> None:
         raise TypeError(text)
 
 
+def by_address(instances: Iterable[Any]) -> dict[int, Any]:
+    """As ``fault_of`` takes them."""
+    return {_address(instance): instance for instance in instances}
+
+
 @without_collections()
-def fault_of(instance: Any, others: Iterable[Any]) -> Fault | None:
-    """What is wrong with an object, without what it shares with ``others``; None if it can be pickled and unpickled."""
+def fault_of(instance: Any, others: dict[int, Any]) -> Fault | None:
+    """What is wrong with an object, apart from others that it refers to; None if it can be pickled and unpickled."""
     file = io.BytesIO()
-    pickler = _Excerpt(file, others)
+    pickler = _Excerpt(file, instance, others)
     try:
         pickler.dump(instance)
     except MemoryError:
@@ -103,27 +108,27 @@ class StatePickler(CodePickler):
 class _Excerpt(StatePickler):
     """Pickles one object without the others: ``cut`` has what was left out, and ``last`` what it was at."""
 
-    def __init__(self, file: io.BytesIO, others: Iterable[Any]) -> None:
+    def __init__(self, file: io.BytesIO, instance: Any, others: dict[int, Any]) -> None:
         super().__init__(file)
-        self.cut = list(others)
+        self.cut: list[Any] = []
         self.last: Any = None
-        self._places = {_address(other): place for place, other in enumerate(self.cut)}
-
-    def dump(self, obj: Any) -> None:
-        self._places.pop(_address(obj), None)
-        super().dump(obj)
+        self._instance = instance
+        self._others = others
 
     def reducer_override(self, obj: Any) -> Any:
-        place = self._places.get(_address(obj))
-        if place is not None:
-            return _cut, (place,)
-        self.last = obj
         kind = type(obj)
-        if kind in self._ordinary:
-            return NotImplemented
-        if came_by_value(obj) if issubclass(kind, type) else type_name(kind).startswith(_OURS):
+        if _address(obj) in self._others:
+            is_elsewhere = obj is not self._instance
+        elif kind in self._ordinary:
+            is_elsewhere = False
+        elif issubclass(kind, type):
+            is_elsewhere = came_by_value(obj)
+        else:
+            is_elsewhere = type_name(kind).startswith(_OURS)
+        if is_elsewhere:
             self.cut.append(obj)
             return _cut, (len(self.cut) - 1,)
+        self.last = obj
         return super().reducer_override(obj)
 
 

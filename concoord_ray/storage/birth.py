@@ -56,7 +56,7 @@ def write_birth(birth: Birth) -> None:
 
 
 def read_birth(path: Path) -> Birth:
-    """Read it back. Raises ``StorageCorrupt`` unless every byte is as written, ``StorageFailed`` if it is unreadable."""
+    """Read it back. Raises ``StorageCorrupt`` unless it is as it was written, ``StorageFailed`` if unreadable."""
     with machine_faults(path):
         content = path.read_bytes()
     digest, encoded = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]

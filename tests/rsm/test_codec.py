@@ -119,6 +119,12 @@ def test_a_group_travels_with_its_members() -> None:
     assert [repr(one) for one in arrived.exceptions] == ["ValueError(1)", "KeyError('k')"]
 
 
+def test_an_exception_inside_of_a_value_survives_too() -> None:
+    (arrived,) = codec.decode(codec.encode([Custom(7, why="because")]), no_handles)
+    assert type(arrived) is Custom
+    assert (str(arrived), arrived.code, arrived.why) == ("7: because", 7, "because")
+
+
 def test_what_cannot_be_pickled_is_told_by_its_repr() -> None:
     generator = (letter for letter in "abc")
     error = Plain("kept", generator)

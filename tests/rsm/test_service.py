@@ -258,7 +258,8 @@ def test_a_leader_that_was_deposed_without_knowing_serves_no_reads() -> None:
     client, other = cluster.client(), cluster.client()
     counter = client.create(Counter)
     old = cluster.leader
-    cluster.cut.update({frozenset((old.me, peer)) for peer in (*cluster.acceptors, *(node.me for node in cluster.nodes.values()))})
+    replicas = [node.me for node in cluster.nodes.values()]
+    cluster.cut.update({frozenset((old.me, peer)) for peer in (*cluster.acceptors, *replicas)})
     cluster.cut.add(frozenset((other.me, old.me)))
     for node in cluster.nodes.values():
         if node is not old:

@@ -220,6 +220,17 @@ def test_after_a_full_disk_nothing_is_written_any_more(tmp_path: Path) -> None:
     assert records(tmp_path / "data")[1:-1] == [accepted(s, b"v" * 1000) for s in range(slot)]
 
 
+def test_an_append_that_did_not_fit_is_not_there_in_part(tmp_path: Path) -> None:
+    with opened(tmp_path / "data") as storage:
+        storage.append(START)
+        storage.append([accepted(0)])  # From here on nothing is left to be freed, which would be one more transaction.
+        assert not storage._is_purging
+        storage._database._connection.execute("PRAGMA max_page_count=60")
+        with pytest.raises(StorageFailed, match="database or disk is full"):
+            storage.append([accepted(slot, b"v" * 1000) for slot in range(1, 1000)])
+    assert records(tmp_path / "data") == [START[0], accepted(0), START[1]]
+
+
 def test_a_failed_checkpoint_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite would: its automatic checkpoints ignore errors. But the kernel reports a failed write-back once."""
     with opened(tmp_path / "data") as storage:

@@ -28,7 +28,8 @@ MAY_IMPORT_RAY = frozenset(
         "concoord_ray.genesis",
         "concoord_ray.handle",
         "concoord_ray.owner",
-        "concoord_ray.refs", "concoord_ray.restart",
+        "concoord_ray.refs",
+        "concoord_ray.restart",
     }
 )
 

@@ -25,6 +25,7 @@ from concoord_ray.rsm.command import (
     ExpireSession,
     OpenSession,
 )
+from concoord_ray.rsm.digest import digest
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.wire import encode_message
 from tests.rsm.log import SECOND_NS, Handle, calling, creation, describe
@@ -209,6 +210,11 @@ def outcome(executor: Executor, slot: int, batch: bytes) -> tuple[Any, ...]:
     return replies, applied.opened, applied.ended, applied.time_ns, applied.next_deadline_ns, executor._tokens
 
 
+def state(executor: Executor) -> list[bytes]:
+    objects = executor._objects.instances()
+    return [digest(part, budget=10_000, seed=1) for part in (*objects, executor._sessions, executor._ended)]
+
+
 def restored(executor: Executor) -> Executor:
     another = Executor("here")
     another.restore(executor.snapshot())
@@ -234,6 +240,7 @@ def test_it_goes_on_as_if_nothing_had_happened(name: str, seed: int) -> None:
             another = restored(another)
         assert outcome(another, slot, batch) == expected[slot]
     assert executor._sessions.keys() == another._sessions.keys()
+    assert state(executor) == state(another)
 
 
 def test_what_a_session_holds_are_the_primitives_inside_of_the_objects() -> None:
