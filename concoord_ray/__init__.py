@@ -3,6 +3,7 @@
 ``import concoord_ray as concoord``; the README begins with an example.
 """
 
+from concoord_ray.determinism import NondeterminismWarning
 from concoord_ray.ensemble import Ensemble, backup, delete, get, init, list_objects, shutdown, status
 from concoord_ray.errors import (
     CallCancelled,
@@ -64,6 +65,7 @@ __all__ = [
     "MemberStatus",
     "Method",
     "NoSuchObject",
+    "NondeterminismWarning",
     "NotDeterministic",
     "ObjectExists",
     "OutcomeUnknown",

@@ -62,7 +62,7 @@ def test_files_that_are_linked_exist() -> None:
 def test_every_error_for_callers_is_explained() -> None:
     public = {name: getattr(concoord, name) for name in concoord.__all__}
     errors = {name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, Exception)}
-    between_members = {"Diverged", "NotDeterministic", "ProtocolViolation"}
+    between_members = {"ProtocolViolation"}
     assert {name for name in errors - between_members if f"`{name}`" not in README} == set()
 
 

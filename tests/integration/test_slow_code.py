@@ -25,7 +25,7 @@ class SlowState:
 
 
 def test_a_slow_method_is_not_taken_for_a_dead_leader_and_status_names_it() -> None:
-    slow = concoord.replicated(SlowState).remote()
+    slow = concoord.replicated(determinism="ignore")(SlowState).remote()
     before = settled("default")
     with ThreadPoolExecutor(1) as pool:
         # Longer than any election timeout.

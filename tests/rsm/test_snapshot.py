@@ -529,7 +529,7 @@ def test_a_new_object_is_looked_at_without_what_it_shares() -> None:
         create = holder.entry(creation(Blocker, Handle(lock)))
         costs.append(calls_of(log.executors[0], encode_message(Batch(log.time_ns, log.time_ns, (create,)))))
         assert blocker
-    assert costs[0] == costs[1]
+    assert abs(costs[0] - costs[1]) < 50  # The garbage of earlier tests may be found meanwhile.
 
 
 @pytest.mark.parametrize("name", ["late", None])

@@ -225,7 +225,7 @@ def test_an_append_that_did_not_fit_is_not_there_in_part(tmp_path: Path) -> None
         storage.append(START)
         storage.append([accepted(0)])  # From here on nothing is left to be freed, which would be one more transaction.
         assert not storage._is_purging
-        storage._database._connection.execute("PRAGMA max_page_count=60")
+        storage._database._connection.execute("PRAGMA max_page_count=200")
         with pytest.raises(StorageFailed, match="database or disk is full"):
             storage.append([accepted(slot, b"v" * 1000) for slot in range(1, 1000)])
     assert records(tmp_path / "data") == [START[0], accepted(0), START[1]]
