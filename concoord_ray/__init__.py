@@ -4,7 +4,7 @@
 """
 
 from concoord_ray.determinism import NondeterminismWarning
-from concoord_ray.ensemble import Ensemble, backup, delete, get, init, list_objects, shutdown, status
+from concoord_ray.ensemble import Ensemble, backup, delete, get, init, list_objects, recover, shutdown, status
 from concoord_ray.errors import (
     CallCancelled,
     CallTimeout,
@@ -90,6 +90,7 @@ __all__ = [
     "now",
     "random",
     "readonly",
+    "recover",
     "replicated",
     "shutdown",
     "status",

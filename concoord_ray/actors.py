@@ -137,7 +137,7 @@ class ReplicaActor(RoleActor):
 
     async def seed(self, snapshot: bytes) -> None:
         """See ``ReplicaRole.seed``."""
-        self._replica().seed(snapshot)
+        await self._replica().seed(snapshot)
 
     def _replica(self) -> ReplicaRole:
         if not isinstance(self._role, ReplicaRole):
@@ -237,6 +237,13 @@ def snapshot_of(plan: Plan, index: int, applied_slot: int, timeout_s: float) -> 
     actor = ray.get_actor(plan.actor_name(Role.REPLICA, index), namespace=NAMESPACE)
     data: bytes = ray.get(actor.snapshot.remote(applied_slot), timeout=timeout_s)
     return data
+
+
+def seed(plan: Plan, size: Size, snapshot: bytes, timeout_s: float) -> None:
+    """Let every replica start from this state; before the first view is decided."""
+    held = ray.put(snapshot)
+    names = [plan.actor_name(Role.REPLICA, index) for index in range(size.replicas)]
+    ray.get([ray.get_actor(name, namespace=NAMESPACE).seed.remote(held) for name in names], timeout=timeout_s)
 
 
 def gateway_on(plan: Plan, node_id: str) -> Any:

@@ -29,9 +29,10 @@ from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.restart import find_data
 from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo, Resize
+from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.snapshot import header as snapshot_header
 from concoord_ray.status import EnsembleStatus, gather_status
-from concoord_ray.storage.snapshots import write_file
+from concoord_ray.storage.snapshots import read_file, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -226,6 +227,63 @@ def backup(path: str | Path, name: str = DEFAULT_ENSEMBLE, *, timeout_s: float =
     return slot
 
 
+def recover(
+    name: str = DEFAULT_ENSEMBLE, *, source: str | Path | None = None, timeout_s: float = 120.0, **settings: Any
+) -> Ensemble:
+    """Begin again from what is left, after a majority of the acceptors was lost for good. Nothing does it by itself.
+
+    The state is that of the file ``source`` (``concoord.backup``), or else of the replica that has come furthest among
+    those that live. **What was acknowledged after that state is lost**; a warning says at which slot it ends. The old
+    ensemble is stopped; its data, if it had ``storage``, stay on disk. The new one has another identity: handles have
+    to be got again, sessions of before end within ``session_ttl_s`` and give back what they held, and fencing tokens
+    are higher than all that were ever given. ``settings`` are as for ``init``; without any, the old ensemble's hold.
+
+    Raises ConfigurationError if the ensemble does not need it, or nothing is left of it.
+    """
+    if not ray.is_initialized():
+        ray.init()
+    until_s = time.monotonic() + timeout_s
+    old = genesis.find_plan(name)
+    data, origin = _last_state(old, name, source, timeout_s)
+    head = snapshot_header(data)
+    state = Executor(head.ensemble)
+    state.restore(data)  # Which shows, before anything is stopped, that it can be.
+    config = old.config if old is not None and not settings else _config(**settings)
+    generation = max(state.generation, 0 if old is None else old.generation) + 1
+    plan = Plan(name, uuid.uuid4().hex, secrets.token_bytes(32), config, generation)
+    seed = state.moved_to(plan.ensemble)
+    detach(name)
+    if old is not None:
+        _destroy(old)
+    if not genesis.propose_plan(plan)[1]:
+        raise ConfigurationError(f"Somebody else has just started an ensemble called {name!r}. Look at it first.")
+    _build(plan, until_s, {}, seed)
+    attachment_to(name).client.wait_until_open(max(1.0, until_s - time.monotonic()))
+    logger.warning(
+        "%r was recovered from %s, as it was at slot %d: whatever was acknowledged after that is lost.",
+        name,
+        origin,
+        head.next_slot,
+    )
+    return Ensemble(plan)
+
+
+def _last_state(old: Plan | None, name: str, source: str | Path | None, timeout_s: float) -> tuple[bytes, str]:
+    """A snapshot to begin again with, and where it is from."""
+    if source is not None:
+        return read_file(Path(source))[1], f"the backup {source}"
+    if old is None:
+        raise ConfigurationError(f"There is no ensemble called {name!r} to recover: give source=, a backup's file.")
+    found = gather_status(old)
+    if found.leader is not None and found.has_quorum:
+        raise ConfigurationError(f"The ensemble {name!r} has a majority and a leader: there is nothing to recover.")
+    furthest = max((r for r in found.replicas if r.alive), key=lambda r: r.applied_slot or 0, default=None)
+    if furthest is None or not furthest.applied_slot:
+        raise ConfigurationError(f"No replica of {name!r} lives and knows anything: give source=, a backup's file.")
+    data = actors.snapshot_of(old, furthest.index, furthest.applied_slot, timeout_s)
+    return data, f"replica {furthest.index}"
+
+
 def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: float) -> EnsembleStatus:
     """See ``Ensemble.resize``."""
     until_s = time.monotonic() + timeout_s
@@ -289,8 +347,11 @@ def _await_group(plan: Plan, group: PlacementGroup, until_s: float) -> None:
         )
 
 
-def _build(plan: Plan, until_s: float, nodes: dict[int, str]) -> None:
-    """Start every actor that is missing, each with its data if a node has them, and decide the first view."""
+def _build(plan: Plan, until_s: float, nodes: dict[int, str], seed: bytes = b"") -> None:
+    """Start every actor that is missing, each with its data if a node has them, and decide the first view.
+
+    With a ``seed``, a snapshot, the log begins where that ends.
+    """
     size = genesis.find_size(plan)
     members = _start_members(plan, size, actors.create_group(plan, size, nodes), until_s)
     reports: dict[actors.Key, MemberReport] = {}
@@ -306,7 +367,10 @@ def _build(plan: Plan, until_s: float, nodes: dict[int, str]) -> None:
     def incarnations(role: Role) -> tuple[Any, ...]:
         return tuple(reports[key].member for key in members if key[0] is role)
 
-    genesis.propose_view(plan, View(0, incarnations(Role.ACCEPTOR), tuple(range(size.replicas))))
+    first_slot = snapshot_header(seed).next_slot if seed else 0
+    if seed:
+        actors.seed(plan, size, seed, max(1.0, until_s - time.monotonic()))
+    genesis.propose_view(plan, View(0, incarnations(Role.ACCEPTOR), tuple(range(size.replicas)), first_slot))
 
 
 def _destroy(plan: Plan) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.roles.boot import Boot
+from concoord_ray.rsm.snapshot import header
 from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.storage.snapshots import SnapshotFiles
 
@@ -45,6 +46,10 @@ class Archive:
         self.durable_slot, data = found
         self._last_bytes = len(data)
         return data
+
+    async def begin_with(self, snapshot: bytes) -> None:
+        """Have this on disk before anything else."""
+        await asyncio.to_thread(self._files.write, header(snapshot).next_slot, snapshot)
 
     def logged(self, size_bytes: int) -> None:
         """The log has grown."""

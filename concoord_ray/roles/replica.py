@@ -89,9 +89,11 @@ class ReplicaRole:
         self._perform()
         return await asked
 
-    def seed(self, snapshot: bytes) -> None:
+    async def seed(self, snapshot: bytes) -> None:
         """Start from this state; before the first view is decided."""
         self._seed = snapshot
+        if self._archive is not None:
+            await self._archive.begin_with(snapshot)
 
     async def _begin(self) -> None:
         boot, config = self.node.boot, self._config

@@ -27,7 +27,7 @@ from concoord_ray.rsm.waiters import PARKED, Primitive, Waiter
 #: How many ended Ray tasks of a session are remembered.
 _ENDED_TASKS = 1000
 #: Above the tokens of one generation are those of the next, as many as nobody will ever draw.
-_GENERATION_SHIFT = 40
+GENERATION_SHIFT = 40
 
 _CANCELLED = CallCancelled("The call was cancelled: it did not run, or what it was granted was given back.")
 _TASK_ENDED = CallCancelled("The Ray task that made this call has ended; the call was withdrawn.")
@@ -65,7 +65,7 @@ class Calls:
         self._ended = EndedSessions(remembered_sessions)
         self._nonces: dict[int, int] = {}
         self._next_session = 1
-        self._tokens = self._first_token = generation << _GENERATION_SHIFT
+        self._tokens = self._first_token = generation << GENERATION_SHIFT
         #: What the users want the ensemble to be, None if they have never said so.
         self.size: Size | None = None
         #: The stop-sign that ended the epoch before this one, empty in the first.

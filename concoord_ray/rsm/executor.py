@@ -22,7 +22,7 @@ from concoord_ray.errors import (
     ProtocolViolation,
 )
 from concoord_ray.rsm import snapshot
-from concoord_ray.rsm.calls import Calls, as_reply
+from concoord_ray.rsm.calls import GENERATION_SHIFT, Calls, as_reply
 from concoord_ray.rsm.checkpoint import Checkpoint, ObjectDigest, ReplyDigests, in_turn, reply_digest
 from concoord_ray.rsm.command import (
     Acknowledge,
@@ -282,6 +282,16 @@ class Executor(Calls):
         self._objects.types = types
         self._applied.opened.extend((session.id, session.ttl_ns) for session in self._sessions.values())
         self._applied.ended.extend(session for session in before if session not in self._sessions)
+
+    @property
+    def generation(self) -> int:
+        """Which recovery the highest fencing token so far belongs to."""
+        return self._tokens >> GENERATION_SHIFT
+
+    def moved_to(self, ensemble: str) -> bytes:
+        """A snapshot for another ensemble to begin with: of this state, and of no view."""
+        self._ensemble, self.stop_sign, self.size = ensemble, b"", None
+        return self.snapshot()
 
     # Reads.
 

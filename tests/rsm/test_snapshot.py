@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,64 +14,15 @@ import pytest
 
 from concoord_ray.objects import Condition, Lock, Semaphore
 from concoord_ray.rsm import snapshot
-from concoord_ray.rsm.calls import Applied
-from concoord_ray.rsm.command import Batch, Cancel, CloseSession, Delete, EndTask, Entry, OpenSession, Reply
+from concoord_ray.rsm.command import Cancel, CloseSession, EndTask, Entry, OpenSession, Reply
 from concoord_ray.rsm.context import CallContext
 from concoord_ray.rsm.executor import STATE, Executor
-from concoord_ray.rsm.snapshot import SnapshotFailed, SnapshotUnusable
+from concoord_ray.rsm.snapshot import SnapshotUnusable
 from concoord_ray.rsm.wire import encode_message
 from tests.rsm import shop
-from tests.rsm.log import SECOND_NS, Client, Handle, Log, calling, creation, describe, error, refused, result
-from tests.rsm.samples import Blocker, Register
-from tests.threadingobject.test_cost import calls_of
-
-
-class RestoredLog(Log):
-    """``restore`` puts what is restored in place of the second executor, which must go on as the first one does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[bytes] = []
-
-    def decide(self, *entries: Entry) -> list[Reply]:
-        batch = encode_message(Batch(self.time_ns, self.time_ns, entries))
-        outcomes = []
-        for executor in self.executors:
-            executor.apply(len(self.batches), batch)
-            outcomes.append(executor.take_applied())
-        self.batches.append(batch)
-        self.applied, other = outcomes
-        assert told(self.applied.replies) == told(other.replies)
-        assert replace(self.applied, replies=[]) == replace(other, replies=[])
-        return self.applied.replies
-
-    def restore(self) -> Applied:
-        self.executors[1] = Executor("here")
-        self.executors[1].restore(self.executors[0].snapshot())
-        return self.executors[1].take_applied()
-
-
-def told(replies: list[Reply]) -> list[tuple[int, int, str]]:
-    """Not as bytes: a traceback is not kept, and sharing decides how a value is pickled."""
-    return [(reply.session, reply.seq, describe(reply)) for reply in replies]
-
-
-def closed_over() -> Callable[[], Any]:
-    lock = threading.Lock()
-    return lambda: lock
-
-
-def bad(attribute: Callable[[], Any]) -> type:
-    class Bad:
-        def __init__(self) -> None:
-            self.jobs: list[Any] = []
-            self.put("constructed")
-
-        def put(self, name: str) -> None:
-            self.jobs.append({name: attribute()})
-
-    return Bad
-
+from tests.rsm.log import SECOND_NS, Handle, calling, creation, error, refused, result
+from tests.rsm.restored import RestoredLog, told
+from tests.rsm.samples import Register
 
 # Classes.
 
@@ -409,174 +357,6 @@ def test_keys_that_are_in_one_anothers_dicts_are_hashed_when_they_can_be() -> No
     assert result(client.ask(calling(one, "way"))) == [7, 8]
 
 
-class Unique:
-    def __reduce__(self) -> Any:
-        return int, ("there is no second one",)
-
-
-class Shy:
-    def __init__(self) -> None:
-        self.parts: list[Any] = []
-
-    def grow(self) -> None:
-        self.parts.append(Unique())
-
-
-def test_a_snapshot_that_could_not_be_restored_is_not_given_away() -> None:
-    log = RestoredLog()
-    client = log.open()
-    client.create(Register)
-    shy = client.create(Shy)
-    client.call(shy, "grow")
-    with pytest.raises(SnapshotFailed, match="Shy, object 2") as failed:
-        log.executors[0].snapshot()
-    assert failed.value.object_id == shy
-
-
-def test_lists_that_are_too_deep_are_named() -> None:
-    log = RestoredLog()
-    client = log.open()
-    register = client.create(Register)
-    nested: list[Any] = []
-    for executor in log.executors:
-        (_, instance) = executor._objects.instances()[0]
-        for _ in range(100_000):
-            nested = [nested]
-        instance.items.append(nested)
-    with pytest.raises(SnapshotFailed, match="too deep"):
-        log.executors[0].snapshot()
-    for executor in log.executors:
-        executor._objects.instances()[0][1].items.clear()
-    while nested:
-        nested = nested.pop()  # Python would free it by recursion.
-    assert register
-
-
-# What cannot be pickled.
-
-
-class Proxy:
-    """Cannot be made again: before it has its attributes, it looks for them in them."""
-
-    def __init__(self) -> None:
-        self.attributes = {"a": 1}
-
-    def __getattr__(self, name: str) -> Any:
-        return self.attributes[name]
-
-
-class WithoutItsLock:
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.items = [1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"items": self.items}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.items = state["items"]
-        self.lock = threading.Lock()
-
-    def count(self) -> int:
-        with self.lock:
-            return len(self.items)
-
-
-@pytest.mark.parametrize(
-    ("attribute", "named"),
-    [
-        (threading.Lock, r"self\.jobs\[0\]\['constructed'\] \(_thread.lock\)"),
-        (lambda: (number for number in range(3)), r"self\.jobs\[0\]\['constructed'\] \(generator\)"),
-        (closed_over, r"self\.jobs\[0\]\['constructed'\]\.<lock> \(_thread.lock\)"),
-    ],
-)
-def test_an_object_that_no_snapshot_could_hold_does_not_come_to_exist(attribute: Callable[[], Any], named: str) -> None:
-    log = RestoredLog()
-    client = log.open()
-    refusal = error(client.ask(creation(bad(attribute), name="bad")))
-    assert isinstance(refusal, TypeError)
-    assert re.search(named, str(refusal))
-    assert " at 0x" not in str(refusal)
-    assert log.executors[0]._objects.instances() == []
-    client.create(Register, name="bad")
-
-
-def test_nor_does_one_that_could_not_be_made_again() -> None:
-    log = RestoredLog()
-    refusal = error(log.open().ask(creation(Proxy)))
-    assert isinstance(refusal, TypeError)
-    assert "__getattr__" in str(refusal) or "__getstate__" in str(refusal)
-
-
-def test_a_class_may_say_what_its_state_is() -> None:
-    log = RestoredLog()
-    client = log.open()
-    one = client.create(WithoutItsLock)
-    log.restore()
-    assert client.call(one, "count") == 1
-
-
-def test_a_new_object_is_looked_at_without_what_it_shares() -> None:
-    """Its creation costs the same, however many wait in the lock that it was given."""
-    costs = []
-    for waiters in (10, 5_000):
-        log = Log()
-        holder, other = log.open(), log.open()
-        lock = holder.create(Lock)
-        blocker = holder.create(Blocker, Handle(lock))
-        holder.call(lock, "acquire")
-        log.decide(*(other.entry(calling(lock, "acquire", owner=str(n))) for n in range(waiters)))
-        create = holder.entry(creation(Blocker, Handle(lock)))
-        costs.append(calls_of(log.executors[0], encode_message(Batch(log.time_ns, log.time_ns, (create,)))))
-        assert blocker
-    assert abs(costs[0] - costs[1]) < 50  # The garbage of earlier tests may be found meanwhile.
-
-
-@pytest.mark.parametrize("name", ["late", None])
-def test_what_a_method_makes_unpicklable_is_named_and_the_log_goes_on(name: str | None) -> None:
-    class Late:
-        def __init__(self) -> None:
-            self.deep: dict[str, Any] = {"locks": []}
-
-        def spoil(self) -> None:
-            self.deep["locks"].append(threading.Lock())
-
-        def mend(self) -> None:
-            self.deep["locks"].clear()
-
-    log = RestoredLog()
-    client = log.open()
-    client.create(Register)
-    late = client.create(Late, name=name)
-    client.call(late, "spoil")
-    with pytest.raises(SnapshotFailed, match="lock") as failed:
-        log.executors[0].snapshot()
-    found = failed.value
-    assert (found.object_id, found.class_name, found.path) == (late, "Late", "self.deep['locks'][0]")
-    client.call(late, "mend")
-    log.restore()
-    assert client.send(Delete(late))
-
-
-def test_a_shortage_of_memory_is_not_the_objects_fault() -> None:
-    class Hungry:
-        is_hungry = False
-
-        def __getstate__(self) -> dict[str, Any]:
-            if type(self).is_hungry:
-                raise MemoryError
-            return {}
-
-        def eat(self) -> None:
-            type(self).is_hungry = True
-
-    log = RestoredLog()
-    client = log.open()
-    client.call(client.create(Hungry), "eat")
-    with pytest.raises(MemoryError):
-        log.executors[0].snapshot()
-
-
 # The bytes.
 
 
@@ -609,10 +389,9 @@ def test_what_cannot_be_restored_changes_nothing(how: str) -> None:
     client = log.open()
     register = client.create(Register, 1)
     data = _spoiled(log.executors[0].snapshot())[how]
-    executor: Client = client
     with pytest.raises(SnapshotUnusable):
         log.executors[1].restore(data)
-    assert executor.call(register, "append", 2) == 2
+    assert client.call(register, "append", 2) == 2
     log.restore()
 
 

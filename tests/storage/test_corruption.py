@@ -20,8 +20,9 @@ from concoord_ray.storage.watermark import Watermark, read_watermark
 from tests.storage.pieces import HIGH, START, accepted, accepted_slots, crashed, flipped, opened, records
 
 LOG = log_of(Path(FILE_NAME)).name
-#: Every bit of the first so many bytes is tried, which are the headers of SQLite's files; then a bit of every so many.
-HEADER_BYTES, STRIDE = 100, 43
+#: Half of the bits of the first so many bytes are tried, which are the headers of SQLite's files; then a bit of every
+#: so many.
+HEADER_BYTES, STRIDE = 100, 61
 
 LATER: list[list[Record]] = [
     [accepted(40, b"v" * 700)],
@@ -57,7 +58,7 @@ def served(directory: Path) -> list[Record] | None:
 def flips(size: int) -> Iterator[tuple[int, int]]:
     """Positions and masks."""
     rng = random.Random(size)
-    yield from ((at, 1 << bit) for at in range(min(HEADER_BYTES, size)) for bit in range(8))
+    yield from ((at, 1 << bit) for at in range(min(HEADER_BYTES, size)) for bit in range(at % 2, 8, 2))
     yield from ((at, 1 << rng.randrange(8)) for at in range(HEADER_BYTES, size, STRIDE))
 
 
@@ -77,7 +78,7 @@ def test_a_flipped_bit_is_found_or_without_effect(damaged: Path, state: str, nam
         total += 1
         found += outcome is None
     assert served(directory) == intact
-    assert total > 100
+    assert total >= 64
     assert found >= least_found * total
 
 

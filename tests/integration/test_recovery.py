@@ -1,0 +1,64 @@
+"""A majority lost for good: nothing starts over by itself, and ``recover`` begins again from what is left."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+import concoord_ray as concoord
+from tests.integration.casualties import kill, settled, strong
+from tests.integration.conftest import MakeEnsemble
+from tests.integration.waiting import until
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+def test_an_ensemble_without_a_majority_begins_again_from_a_replica(
+    own_ensemble: MakeEnsemble, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = own_ensemble("recovered", session_ttl_s=3.0, quorum_timeout_s=2.0)
+    counter = concoord.Counter.options(name="c", ensemble=old.name).remote(0)
+    lock = concoord.Lock.options(name="l", ensemble=old.name).remote()
+    token = lock.acquire_fenced()
+    for _ in range(20):
+        counter.increment()
+    with pytest.raises(concoord.ConfigurationError, match="nothing to recover"):
+        concoord.recover(old.name)
+    until(lambda: len({replica.applied_slot for replica in settled(old.name).replicas}) == 1)
+    for acceptor in settled(old.name).acceptors[:2]:
+        kill(acceptor)
+    with pytest.raises((concoord.QuorumLost, concoord.OutcomeUnknown)):
+        counter.increment()
+    until(lambda: not concoord.status(old.name).has_quorum)
+    with caplog.at_level(logging.WARNING):
+        new = concoord.recover(old.name)
+    assert "whatever was acknowledged after that is lost" in caplog.text
+    assert new.id != old.id
+    with pytest.raises(concoord.NoSuchObject):
+        counter.getvalue()
+    again = concoord.get("c", ensemble=new.name)
+    assert again.getvalue() in (20, 21)  # The call that failed may have been applied.
+    # Who held the lock is of an ensemble that is no more.
+    now = concoord.get("l", ensemble=new.name).acquire_fenced(timeout=30)
+    assert now > token + (1 << 39)
+    strong(new.name)
+    assert new.resize(acceptors=4).epoch >= 1
+
+
+def test_an_ensemble_begins_again_from_a_backup(own_ensemble: MakeEnsemble, tmp_path: Path) -> None:
+    old = own_ensemble("restored", acceptors=1, replicas=2)
+    counter = concoord.Counter.options(name="c", ensemble=old.name).remote(0)
+    assert counter.increment() == 1
+    concoord.backup(tmp_path / "backup", old.name)
+    assert counter.increment() == 2
+    concoord.shutdown(old.name)
+    with pytest.raises(concoord.ConfigurationError, match="source="):
+        concoord.recover(old.name)
+    new = concoord.recover(old.name, source=tmp_path / "backup", acceptors=1, replicas=3)
+    again = concoord.get("c", ensemble=new.name)
+    assert again.increment() == 2
+    kill(strong(new.name).replicas[0])
+    assert again.increment() == 3
+    strong(new.name)
