@@ -63,7 +63,8 @@ class StateKeeping:
     def receive(self, source: Member, message: StateMessage, now_s: float) -> None:
         """Step with a message of another replica."""
         if isinstance(message, SnapshotPull):
-            chunk = self._source.pull(source, message, self._replica.learner.first_slot, now_s)
+            log = self._replica.learner
+            chunk = self._source.pull(source, message, log.first_slot, log.next_slot, now_s)
             self._send_all([] if chunk is None else [(source, chunk)])
         elif isinstance(message, SnapshotChunk):
             snapshot, asking = self._sink.receive(source, message, self._above(), now_s)

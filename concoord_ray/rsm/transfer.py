@@ -7,6 +7,7 @@ holds one that will do, and forgets it when nobody has pulled for a while. The l
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from concoord_ray.config import Config
@@ -40,8 +41,15 @@ class SnapshotSource:
         """Whether somebody waits for a snapshot to be made."""
         return bool(self._waiting)
 
-    def pull(self, receiver: Member, pull: SnapshotPull, first_slot: int, now_s: float) -> SnapshotChunk | None:
-        """The chunk that was asked for; None if a snapshot has to be made first. This log begins at ``first_slot``."""
+    def pull(
+        self, receiver: Member, pull: SnapshotPull, first_slot: int, next_slot: int, now_s: float
+    ) -> SnapshotChunk | None:
+        """The chunk that was asked for; None if a snapshot has to be made first.
+
+        This log goes from ``first_slot`` to ``next_slot``. Who has come no further than the receiver says so at once.
+        """
+        if next_slot <= pull.above:
+            return SnapshotChunk(next_slot, 0, 0, b"")
         held = self._held
         if held is not None and held.slot >= max(first_slot, pull.above + 1) and pull.slot in (_ANY, held.slot):
             self._pulled_at_s = now_s
@@ -100,7 +108,10 @@ class SnapshotSink:
         self, source: Member, chunk: SnapshotChunk, above: int, now_s: float
     ) -> tuple[Snapshot | None, list[tuple[Member, SnapshotPull]]]:
         """Take in a chunk; gives the snapshot when it is whole, and what to ask for next."""
-        if source != self._source or chunk.slot <= above:
+        if source != self._source:
+            return None, []
+        if chunk.slot <= above:  # Of no use: another may have come further.
+            self._heard_at_s = -math.inf
             return None, []
         if self._slot == _ANY and chunk.offset == 0:
             self._slot = chunk.slot

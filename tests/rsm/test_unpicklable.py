@@ -13,9 +13,10 @@ from concoord_ray.objects import Lock
 from concoord_ray.rsm.command import Batch, Delete
 from concoord_ray.rsm.snapshot import SnapshotFailed
 from concoord_ray.rsm.wire import encode_message
-from tests.rsm.log import Handle, Log, calling, creation, error
+from tests.rsm.log import Client, Handle, Log, calling, creation, error
 from tests.rsm.restored import RestoredLog
 from tests.rsm.samples import Blocker, Register
+from tests.rsm.shop import Place
 from tests.threadingobject.test_cost import calls_of
 
 
@@ -97,19 +98,29 @@ def test_a_class_may_say_what_its_state_is() -> None:
     assert client.call(one, "count") == 1
 
 
-def test_a_new_object_is_looked_at_without_what_it_shares() -> None:
-    """Its creation costs the same, however many wait in the lock that it was given."""
+def _waited_for(client: Client, size: int) -> int:
+    """A lock in which so many wait."""
+    lock = client.create(Lock)
+    client.call(lock, "acquire")
+    client.log.decide(*(client.entry(calling(lock, "acquire", owner=str(n))) for n in range(size)))
+    return lock
+
+
+def _full(client: Client, size: int) -> int:
+    return client.create(Register, *(Place(n, "x") for n in range(size)))
+
+
+@pytest.mark.parametrize(("cls", "shared"), [(Blocker, _waited_for), (Register, _full)])
+def test_a_new_object_is_looked_at_without_what_it_shares(cls: type, shared: Callable[[Client, int], int]) -> None:
+    """Its creation costs the same, however much there is in what it was given."""
     costs = []
-    for waiters in (10, 5_000):
+    for size in (10, 5_000):
         log = Log()
-        holder, other = log.open(), log.open()
-        lock = holder.create(Lock)
-        blocker = holder.create(Blocker, Handle(lock))
-        holder.call(lock, "acquire")
-        log.decide(*(other.entry(calling(lock, "acquire", owner=str(n))) for n in range(waiters)))
-        create = holder.entry(creation(Blocker, Handle(lock)))
+        client = log.open()
+        given = shared(client, size)
+        create = client.entry(creation(cls, Handle(given)))
         costs.append(calls_of(log.executors[0], encode_message(Batch(log.time_ns, log.time_ns, (create,)))))
-        assert blocker
+        assert len(log.executors[0]._objects.instances()) == 2
     assert abs(costs[0] - costs[1]) < 50  # The garbage of earlier tests may be found meanwhile.
 
 
@@ -127,8 +138,9 @@ def test_what_a_method_makes_unpicklable_is_named_and_the_log_goes_on(name: str 
 
     log = RestoredLog()
     client = log.open()
-    client.create(Register)
+    register = client.create(Register)
     late = client.create(Late, name=name)
+    client.call(register, "append", Handle(late))
     client.call(late, "spoil")
     with pytest.raises(SnapshotFailed, match="lock") as failed:
         log.executors[0].snapshot()

@@ -32,7 +32,7 @@ class FullStack(Cluster[ServingReplica]):
         self._client_lives = 0
 
     def make_replica(self, me: Member, host: Host) -> ServingReplica:
-        return ServingReplica(me, host, self.network, self.watch, self.view, self.scenario)
+        return ServingReplica(me, host, self.network, self.watch, self.view, self.scenario, lambda: self.size)
 
     def start(self) -> None:
         super().start()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from concoord_ray.config import Config
+from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.messages import Message, ReplicaMessage
 from concoord_ray.paxos.outputs import Decided
 from concoord_ray.paxos.replica import Replica
@@ -226,8 +227,18 @@ class NoFalseAlarm:
 class ServingReplica(ReplicaShell):
     """A whole replica: it serves clients and executes."""
 
-    def __init__(self, me: Member, host: Host, network: Network, watch: Watch, view: View, scenario: Scenario) -> None:
+    def __init__(
+        self,
+        me: Member,
+        host: Host,
+        network: Network,
+        watch: Watch,
+        view: View,
+        scenario: Scenario,
+        size: Callable[[], Size],
+    ) -> None:
         super().__init__(me, host, network, watch, view, scenario)
+        self._size = size
         self.service = Service(self.replica, self._config, host.clock.now())
         self.executor = WatchedExecutor(me, watch, network.scheduler, self._config)
         self._lane = Lane(self, host, scenario, self.executor)
@@ -257,6 +268,7 @@ class ServingReplica(ReplicaShell):
         self.perform()
 
     def tick(self, now_s: float) -> None:
+        self.replica.membership.size = self._size()
         self.service.tick(now_s)
         self.service.flush(now_s, self._wall_ns())
         self.perform()

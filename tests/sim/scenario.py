@@ -93,6 +93,7 @@ def draw(seed: int, kind: Kind) -> Scenario:
 def _full(seed: int, kind: Kind, rng: random.Random) -> Scenario:
     durable = rng.random() < 0.5
     calm = rng.random() < 0.04
+    spares = 0 if calm else rng.choice((0, 0, 1))
     return Scenario(
         seed=seed,
         kind=kind,
@@ -105,7 +106,7 @@ def _full(seed: int, kind: Kind, rng: random.Random) -> Scenario:
             duration_min_s=0.02,
             duration_max_s=1.5,
             max_jump_s=6.0,
-            **(_NO_FAULTS if calm else _weights(rng, durable)),
+            **(_NO_FAULTS if calm else {**_weights(rng, durable), "resize": 0.5 * spares}),
         ),
         durable=durable,
         clients=rng.choice((2, 2, 3)),
@@ -114,6 +115,7 @@ def _full(seed: int, kind: Kind, rng: random.Random) -> Scenario:
         think_max_s=rng.choice((0.1, 0.3, 0.6)),
         slow_execute_probability=rng.choice((0.0, 0.0, 0.02, 0.1)),
         inline_probability=rng.choice((0.0, 0.5)),
+        spares=spares,
     )
 
 

@@ -25,11 +25,14 @@ STORM_S = 0.25
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_seed_breaks_an_invariant() -> None:
-    summary = summarize(run_many(range(SEEDS), Kind.PROTOCOL, JOBS), Kind.PROTOCOL)
+    seeds = 5 * SEEDS  # They take a third of the time of the others.
+    summary = summarize(run_many(range(seeds), Kind.PROTOCOL, JOBS), Kind.PROTOCOL)
     print(f"\n{summary}")
     assert not summary.failures, "\n".join(report(each) for each in summary.failures[:3])
-    assert summary.seeds == SEEDS
-    assert summary.counts["elections"] > 2 * SEEDS, "leaders hardly change: the storm proves nothing"
+    assert summary.seeds == seeds
+    assert summary.counts["elections"] > 2 * seeds, "leaders hardly change: the storm proves nothing"
+    assert summary.counts["views"] > seeds, "views hardly change"
+    assert summary.counts["snapshots"] > seeds // 10, "hardly anyone falls behind the log"
 
 
 def test_a_seed_is_the_same_run_every_time_and_everywhere() -> None:

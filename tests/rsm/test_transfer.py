@@ -1,0 +1,105 @@
+"""Snapshots from replica to replica: chunk by chunk, whatever is lost, and from whoever has one."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from concoord_ray.config import Config
+from concoord_ray.paxos.messages import SnapshotChunk, SnapshotPull
+from concoord_ray.rsm.transfer import Snapshot, SnapshotSink, SnapshotSource
+from tests.paxos.pieces import replica
+
+CONFIG = Config(snapshot_chunk_bytes=10)
+ME, ONE, OTHER = replica(0), replica(1), replica(2)
+WHOLE = Snapshot(50, bytes(range(95)))
+
+
+def source(snapshot: Snapshot = WHOLE) -> SnapshotSource:
+    made = SnapshotSource(CONFIG)
+    made.pull(ME, SnapshotPull(0, -1, 0), 0, snapshot.slot, 0.0)
+    made.made(snapshot, 0.0)
+    return made
+
+
+def transferred(sink: SnapshotSink, sources: dict[int, SnapshotSource], loss: float, seed: int = 0) -> Snapshot:
+    """Pull until it is whole, over a network that loses."""
+    rng = random.Random(seed)
+    now_s = 0.0
+    for _ in range(20_000):
+        now_s += 0.05
+        asking = sink.tick(0, tuple(replica(index) for index in sources), now_s)
+        while asking:
+            (to, pull), *asking = asking
+            chunk = sources[to.index].pull(ME, pull, 0, 50, now_s) if rng.random() >= loss else None
+            if chunk is not None and rng.random() >= loss:
+                whole, asking = sink.receive(to, chunk, 0, now_s)
+                if whole is not None:
+                    return whole
+    raise AssertionError("it never becomes whole")
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.3, 0.7])
+def test_a_snapshot_arrives_whole(loss: float) -> None:
+    assert transferred(SnapshotSink(CONFIG), {1: source()}, loss) == WHOLE
+
+
+def test_a_snapshot_is_made_when_it_is_asked_for_and_forgotten_when_nobody_asks() -> None:
+    one = SnapshotSource(CONFIG)
+    assert one.pull(ME, SnapshotPull(3, -1, 0), 0, 50, 0.0) is None
+    wanted = [one.is_wanted]
+    assert one.made(WHOLE, 1.0) == [(ME, SnapshotChunk(50, 0, 95, bytes(range(10))))]
+    wanted.append(one.is_wanted)
+    assert wanted == [True, False]
+    assert one.pull(OTHER, SnapshotPull(3, 50, 90), 0, 60, 2.0) == SnapshotChunk(50, 90, 95, bytes(range(90, 95)))
+    one.tick(2.0 + CONFIG.snapshot_keep_s + 0.1)
+    assert one.pull(OTHER, SnapshotPull(3, 50, 90), 0, 60, 20.0) is None
+    assert one.is_wanted
+
+
+def test_a_snapshot_from_before_the_log_is_no_help() -> None:
+    """Who went on from it would be behind again: the log has been dropped up to a later slot meanwhile."""
+    one = source()
+    assert one.pull(ME, SnapshotPull(3, -1, 0), 51, 80, 1.0) is None
+    assert one.is_wanted
+
+
+def test_who_has_come_no_further_says_so_and_another_is_asked_at_once() -> None:
+    """Simulator seeds 21 and 101 of the full stack: everyone but a retired replica had lost everything."""
+    sink = SnapshotSink(CONFIG)
+    ((to, pull),) = sink.tick(7, (ONE, OTHER), 0.0)
+    assert to == ONE
+    answer = SnapshotSource(CONFIG).pull(ME, pull, 0, 7, 0.0)
+    assert answer is not None
+    assert sink.receive(ONE, answer, 7, 0.0) == (None, [])
+    ((to, _),) = sink.tick(7, (ONE, OTHER), 0.02)
+    assert to == OTHER
+
+
+def test_a_source_that_falls_silent_is_left_for_another() -> None:
+    silent = SnapshotSource(CONFIG)
+    assert transferred(SnapshotSink(CONFIG), {1: silent, 2: source()}, 0.0) == WHOLE
+
+
+def test_a_source_that_had_to_make_another_begins_anew() -> None:
+    sink = SnapshotSink(CONFIG)
+    ((to, pull),) = sink.tick(0, (ONE,), 0.0)
+    first = source().pull(ME, pull, 0, 50, 0.0)
+    assert first is not None
+    _, ((to, pull),) = sink.receive(to, first, 0, 0.0)
+    assert (pull.slot, pull.offset) == (50, 10)
+    later = Snapshot(60, b"another" * 9)
+    chunk = source(later).pull(ME, SnapshotPull(0, -1, 0), 0, 60, 0.1)
+    assert chunk is not None
+    whole, asking = sink.receive(ONE, chunk, 0, 0.1)
+    assert whole is None
+    assert [pull.offset for _, pull in asking] == [0]
+    assert transferred(sink, {1: source(later)}, 0.0) == later
+
+
+def test_what_is_late_or_of_somebody_else_is_ignored() -> None:
+    sink = SnapshotSink(CONFIG)
+    sink.tick(0, (ONE,), 0.0)
+    assert sink.receive(OTHER, SnapshotChunk(50, 0, 95, bytes(10)), 0, 0.0) == (None, [])
+    assert sink.receive(ONE, SnapshotChunk(50, 20, 95, bytes(10)), 0, 0.0) == (None, [])
