@@ -74,11 +74,14 @@ def _load_global(machine: Machine, arg: int) -> None:
     name = machine.code.co_names[arg >> 1 if HAS_CACHES else arg]
     if HAS_CACHES and arg & 1:
         machine.push(NULL)
-    builtins = machine.names.get("__builtins__", {})
     found = machine.names.get(name, NOTHING)
-    if found is NOTHING:
-        found = (builtins if isinstance(builtins, dict) else vars(builtins)).get(name, NOTHING)
-    machine.push(UNKNOWN if found is NOTHING else machine.reader.resolve(machine, found, name))
+    if found is not NOTHING:
+        machine.push(machine.reader.resolve(machine, found, name))
+        return
+    builtins = machine.names.get("__builtins__", {})
+    found = (builtins if isinstance(builtins, dict) else vars(builtins)).get(name, NOTHING)
+    # By its name, whoever has put something else in its place: ``ray.init`` does so with ``print``.
+    machine.push(UNKNOWN if found is NOTHING else Value(Kind.KNOWN, found, name))
 
 
 def _store_global(machine: Machine, arg: int) -> None:

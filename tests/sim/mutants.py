@@ -122,7 +122,7 @@ def _fills_with_noops(original: Any) -> Any:
     return adopt
 
 
-def _skips_gaps(self: Any, slot: int, value: bytes) -> list[Decided]:
+def _skips_gaps(self: Any, slot: int, value: bytes, *, is_final: bool) -> list[Decided]:
     if slot < self.next_slot:
         return []
     self._log.extend([value] * (slot + 1 - self.next_slot))

@@ -13,9 +13,10 @@ import pytest
 from tests.sim.mutants import MUTANTS as PAXOS_AND_RSM
 from tests.sim.run import Outcome, run
 from tests.sim.threading_mutants import THREADING
+from tests.sim.view_mutants import VIEWS
 
 JOBS = 2
-MUTANTS = (*PAXOS_AND_RSM, *THREADING)
+MUTANTS = (*PAXOS_AND_RSM, *THREADING, *VIEWS)
 
 
 def caught(index: int) -> Outcome | None:
