@@ -172,8 +172,8 @@ class Courier:
             )
         return QuorumLost(
             f"{waited}: a majority of its acceptors cannot be reached. The call was not proposed. concoord.status() "
-            f"names the missing members; retry when they are back. If they are lost for good, concoord.recover() begins "
-            f"again from what is left."
+            f"names the missing members; retry when they are back. If they are lost for good, concoord.recover() "
+            f"begins again from what is left."
         )
 
 

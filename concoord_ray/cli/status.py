@@ -84,5 +84,5 @@ def _state(member: MemberStatus) -> str:
     if member.role == "replica":
         return "leads" if member.is_leader else "follows"
     if member.role == "acceptor":
-        return "votes" if member.in_view else "does not vote: it lost its memory"
+        return "votes" if member.in_view else "does not vote yet: it has begun without memory"
     return "serves"

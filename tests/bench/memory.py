@@ -68,10 +68,8 @@ def main() -> int:
         sizes = [each.get(name, 0) for each in looks]
         growth = sizes[-1] - sizes[_LOOKS // 2]
         grown += growth > _SLACK_BYTES
-        print(
-            f"{name:<24} MiB: {' '.join(f'{size >> 20:>4}' for size in sizes)}   grown since half-way {growth >> 10} KiB"
-        )
-        assert first
+        shown = " ".join(f"{size >> 20:>4}" for size in (first, *sizes[1:]))
+        print(f"{name:<24} MiB: {shown}   since half-way {growth >> 10:+} KiB")
     concoord.shutdown()
     ray.shutdown()
     return int(grown > 0)

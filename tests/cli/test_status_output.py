@@ -67,7 +67,7 @@ def test_each_member_has_a_line_that_says_how_it_does() -> None:
         "replica 2 executes Board.draw for long 01234567 102 192.0.2.1:4002 3",
     ]
     assert lines_of(STATUS, "acceptor")[1] == (
-        "acceptor 1 does not vote: it lost its memory 01234567 101 192.0.2.1:4001"
+        "acceptor 1 does not vote yet: it has begun without memory 01234567 101 192.0.2.1:4001"
     )
     assert lines_of(STATUS, "registry") == ["registry 0 does not answer"]
     assert lines_of(STATUS, "gateway")[0].startswith("gateway serves 01234567")
