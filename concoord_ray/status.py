@@ -22,7 +22,7 @@ class MemberStatus:
     pid: int | None
     address: Address | None
     alive: bool
-    #: Whether it takes part in the view. An acceptor that began without memory does so after a view change, and votes then.
+    #: Whether it takes part in the view. An acceptor that began without memory does so, and votes, after a view change.
     in_view: bool
     #: Replicas: every slot of the log below this one is applied.
     applied_slot: int | None = None
