@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,9 @@ from concoord_ray.roles.calls import AwaitedCall, BlockingCall, PendingCall
 from concoord_ray.rsm.command import Command, Entry, MethodFlag
 
 logger = logging.getLogger(__name__)
+
+#: How often a session is asked for again while somebody waits for it.
+_ASK_AGAIN_S = 0.5
 
 
 class Client:
@@ -135,10 +139,18 @@ class Client:
             self.wait_until_open(self.boot.config.quorum_timeout_s)
 
     def wait_until_open(self, timeout_s: float) -> None:
-        """Wait until the ensemble has opened a session for this process."""
-        self._check_open()
-        self._hand_over(self._caller.open_session, None)
-        if not self._caller.is_open.wait(timeout_s):
+        """Wait until the ensemble has opened a session for this process.
+
+        It is asked for again and again: a request that finds no leader ends after ``quorum_timeout_s``, and an ensemble
+        that has just started, or was recovered, may take longer than that.
+        """
+        until_s = time.monotonic() + timeout_s
+        is_open = False
+        while not is_open and time.monotonic() < until_s:
+            self._check_open()
+            self._hand_over(self._caller.open_session, None)
+            is_open = self._caller.is_open.wait(min(_ASK_AGAIN_S, timeout_s))
+        if not is_open:
             raise QuorumLost(
                 f"Ensemble {self.boot.name!r} did not open a session for this process within {timeout_s:.0f} s; "
                 f"nothing was sent. concoord.status({self.boot.name!r}) names the members that are missing."

@@ -61,6 +61,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_chunk_bytes: int = 1 << 20
     #: With storage: by how much the log has to grow before the next snapshot is written.
     snapshot_log_bytes: int = 4 << 20
+    #: How long to wait after a snapshot has failed: an object's state could not be pickled.
+    snapshot_retry_s: float = 5.0
     #: How long a snapshot that nobody pulls is kept in memory.
     snapshot_keep_s: float = 10.0
     #: For how long a member must have been gone before another life of it takes its place in the view.

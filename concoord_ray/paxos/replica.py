@@ -133,6 +133,8 @@ class Replica:
         else:
             self._step_down(self.election.leader, BOTTOM, now_s)
         self._hand_on(self.learner.ready(), now_s)
+        if self.election.leader is None:  # As at any start: nobody is waited for.
+            self.election.stand_in_line(now_s, len(self.view.replicas), behind=-1)
         return True
 
     def again_from(self, slot: int) -> bool:
@@ -230,14 +232,11 @@ class Replica:
             self._catch_up_from((source,))
 
     def _stand(self, now_s: float) -> None:
-        """Candidacy begins with the question whether a majority of acceptors can be reached at all.
-
-        It may be that of a view that is long over: any peer that has come further helps out of that.
-        """
+        """Candidacy begins with the question whether a majority of acceptors can be reached at all."""
         self.leader.retire()
         self.election.leader = None
         self.election.wait(now_s)
-        self._catch_up_from(self.peers)
+        self._catch_up_from(self.peers)  # Our view may be long over: any peer that has come further helps.
         if self.me.index in self.view.replicas and self.learner.next_slot >= self.view.first_slot:
             self.election.standing = Standing.CANDIDATE
             self._pings.begin(self.view, now_s)

@@ -62,6 +62,8 @@ class ReplicaRole:
         self._starting: asyncio.Task[None] | None = None
         self._flush_is_due = False
         self._is_taking_snapshot = False
+        #: After one has failed: the state must change first.
+        self._snapshot_not_before_s = 0.0
         self._was_leader = False
         self._view: View | None = None
         self._archive: Archive | None = None
@@ -246,12 +248,16 @@ class ReplicaRole:
             self.broken(error)
 
     def _needs_snapshot(self, service: Service) -> bool:
+        if time.monotonic() < self._snapshot_not_before_s:
+            return False
         is_asked = any(slot <= service.applied_slot for slot, _ in self._asked)
         is_due = self._archive is not None and self._archive.is_due(service.replica)
         return service.state.wants_snapshot or is_asked or is_due
 
     def _snapshot_taken(self, taken: Snapshot | SnapshotFailed) -> None:
         self._is_taking_snapshot = False
+        if isinstance(taken, SnapshotFailed):
+            self._snapshot_not_before_s = time.monotonic() + self._config.snapshot_retry_s
         waiting, self._asked = self._asked, []
         for slot, asked in waiting:
             if asked.done():
