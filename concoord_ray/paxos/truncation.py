@@ -15,6 +15,9 @@ from concoord_ray.paxos.learner import Learner
 from concoord_ray.paxos.messages import Progress
 from concoord_ray.paxos.view import Member, View
 
+#: With storage: how many disks (or all, if there are fewer) hold what the log is dropped for.
+COPIES = 2
+
 
 class Truncation:
     """What one replica knows of how far the others have come."""
@@ -62,6 +65,10 @@ class Truncation:
         """What the replica at an index has said lately, None if nothing."""
         return next((progress for member, progress in self._progress.items() if member.index == index), None)
 
+    def present(self, view: View) -> int:
+        """How many other replicas of the view have said something lately."""
+        return sum(index != self._index and self.progress_of(index) is not None for index in view.replicas)
+
     def heard(self, below: int) -> None:
         """The leader says so."""
         self.below = max(self.below, below)
@@ -94,4 +101,4 @@ class Truncation:
             progress = self.progress_of(index)
             if index != self._index:
                 durable.append(0 if progress is None else progress.durable_slot)
-        return sorted(durable, reverse=True)[:2][-1]
+        return sorted(durable, reverse=True)[:COPIES][-1]

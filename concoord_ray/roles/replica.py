@@ -211,8 +211,8 @@ class ReplicaRole:
             lane.restore(service.state.install)
             service.state.install = None
         if self._archive is not None:
-            self._archive.logged(sum(len(value) for _, value in outputs.decisions))
-            service.replica.truncation.durable_slot = self._archive.durable_slot
+            self._archive.schedule.logged(sum(len(value) for _, value in outputs.decisions))
+            service.replica.truncation.durable_slot = self._archive.schedule.durable_slot
         if outputs.decisions or service.reads:
             reads, service.reads = service.reads, []
             lane.execute(outputs.decisions, reads)
@@ -251,7 +251,7 @@ class ReplicaRole:
         if time.monotonic() < self._snapshot_not_before_s:
             return False
         is_asked = any(slot <= service.applied_slot for slot, _ in self._asked)
-        is_due = self._archive is not None and self._archive.is_due(service.replica)
+        is_due = self._archive is not None and self._archive.schedule.is_due(service.replica)
         return service.state.wants_snapshot or is_asked or is_due
 
     def _snapshot_taken(self, taken: Snapshot | SnapshotFailed) -> None:

@@ -1,0 +1,57 @@
+"""When a replica with storage writes a snapshot to its disk.
+
+Once the log has grown by as much as the last snapshot took (and by ``snapshot_log_bytes`` at least), so that writing
+snapshots never costs more than writing the log; and at once when an epoch has begun, since the disks must hold what
+happened before it until the next view change may come.
+
+The leader takes part only if fewer than two others are there to do it: pickling holds up everything else.
+"""
+
+from __future__ import annotations
+
+from concoord_ray.config import Config
+from concoord_ray.paxos.replica import Replica
+from concoord_ray.paxos.truncation import COPIES
+
+
+class SnapshotSchedule:
+    """What one replica's disk holds, and what it should. Pure: its role takes the snapshots and writes them."""
+
+    def __init__(self, config: Config) -> None:
+        #: Every slot below this one has its effects on disk.
+        self.durable_slot = 0
+        self._least_bytes = config.snapshot_log_bytes
+        self._last_bytes = 0
+        self._log_bytes = 0
+        self._is_writing = False
+
+    def found(self, slot: int, size_bytes: int) -> None:
+        """The disk holds a snapshot of this slot."""
+        self.durable_slot, self._last_bytes = slot, size_bytes
+
+    def logged(self, size_bytes: int) -> None:
+        """The log has grown."""
+        self._log_bytes += size_bytes
+
+    def is_due(self, replica: Replica) -> bool:
+        """Whether this replica should take a snapshot now."""
+        truncation, view = replica.truncation, replica.view
+        if self._is_writing or truncation.applied_slot <= self.durable_slot:
+            return False
+        if replica.is_leader and truncation.present(view) >= COPIES:
+            return False
+        has_grown = self._log_bytes >= max(self._last_bytes, self._least_bytes)
+        return has_grown or self.durable_slot < view.first_slot
+
+    def begin(self, slot: int) -> bool:
+        """Whether a snapshot of this slot, which was taken for whatever reason, is to be written; then it is begun."""
+        if self._is_writing or slot <= self.durable_slot:
+            return False
+        self._is_writing = True
+        self._log_bytes = 0
+        return True
+
+    def written(self, slot: int, size_bytes: int) -> None:
+        """What was begun is on the disk."""
+        self._is_writing = False
+        self.found(slot, size_bytes)
