@@ -29,6 +29,8 @@ class MemberReport(msgspec.Struct, frozen=True, array_like=True):
     applied_slot: int = 0
     #: Replicas: what user code is executing for longer than a moment, as "object.method", else empty.
     executing: str = ""
+    #: Replicas with storage: the effects of every slot below this one are on disk.
+    durable_slot: int = 0
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=40, tag_field="type"):

@@ -25,7 +25,7 @@ from concoord_ray.directory import MemberReport
 from concoord_ray.errors import CallTimeout, ConfigurationError, QuorumLost
 from concoord_ray.genesis import Plan
 from concoord_ray.handle import Handle
-from concoord_ray.paxos.membership import Size
+from concoord_ray.paxos.membership import Size, is_reached
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.restart import find_data
 from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo, Resize
@@ -296,7 +296,11 @@ def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: f
     _start_members(plan, both, actors.create_group(plan, old, {}), until_s)
     attachment_to(plan.name).client.call(Resize(*new), timeout_s=timeout_s)
     members = [member for member in actors.members_of(plan, new) if member[0] is Role.REPLICA]
-    while not _is_of_size(new, actors.describe(plan, members), len(members)):
+
+    def standings() -> list[tuple[View | None, int]]:
+        return [(report.view, report.durable_slot) for report in actors.describe(plan, members).values()]
+
+    while not is_reached(new, standings(), plan.config):
         if time.monotonic() > until_s:
             raise CallTimeout(
                 f"The ensemble {plan.name!r} is not of the new size yet; it goes on towards it. concoord.status() says "
@@ -309,17 +313,6 @@ def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: f
         ray.util.remove_placement_group(group)
     genesis.put_size(plan, new)
     return status(plan.name)
-
-
-def _is_of_size(size: Size, reports: dict[actors.Key, MemberReport], replicas: int) -> bool:
-    """Whether every replica is in a view of this size: nobody needs those that have left it."""
-    views = [report.view for report in reports.values()]
-    return len(views) == replicas and all(
-        view is not None
-        and sorted(member.index for member in view.acceptors) == list(range(size.acceptors))
-        and view.replicas == tuple(range(size.replicas))
-        for view in views
-    )
 
 
 def _start_members(plan: Plan, size: Size, group: PlacementGroup, until_s: float) -> list[tuple[Role, int]]:

@@ -14,10 +14,11 @@ once a majority of the present acceptors has agreed to it, by a stop-sign.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from concoord_ray.config import Config
-from concoord_ray.paxos.truncation import Truncation
+from concoord_ray.paxos.truncation import COPIES, Truncation
 from concoord_ray.paxos.view import Member, View
 
 #: Within how many heartbeats an acceptor must have answered to count as alive.
@@ -29,6 +30,25 @@ class Size(NamedTuple):
 
     acceptors: int
     replicas: int
+
+
+def is_reached(size: Size, standings: Sequence[tuple[View | None, int]], config: Config) -> bool:
+    """Whether an ensemble has come to this size for good: nobody needs the members that it has no place for.
+
+    ``standings`` are the view and the durable slot of every replica that the size has a place for, if they could be
+    asked. All of them must have entered one view of this size. With storage, enough of their disks must hold all that
+    happened before it: who restarts from an older snapshot would need the acceptors of an older view.
+    """
+    views = {view for view, _ in standings}
+    view = next(iter(views), None)
+    if len(standings) != size.replicas or len(views) != 1 or view is None:
+        return False
+    if Size(len(view.acceptors), len(view.replicas)) != size or max(view.replicas) >= size.replicas:
+        return False
+    if any(acceptor.index >= size.acceptors for acceptor in view.acceptors):
+        return False
+    saved = sum(durable_slot >= view.first_slot for _, durable_slot in standings)
+    return not config.storage or saved >= min(COPIES, size.replicas)
 
 
 class Membership:

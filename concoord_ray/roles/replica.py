@@ -178,6 +178,7 @@ class ReplicaRole:
             is_leader=service.replica.is_leader,
             applied_slot=service.applied_slot,
             executing="" if self._lane is None else self._lane.executing(),
+            durable_slot=service.replica.truncation.durable_slot,
         )
 
     # Inside.

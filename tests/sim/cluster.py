@@ -1,6 +1,7 @@
-"""One simulated ensemble: its hosts, who runs on them now, and what a crash of each may cost.
+"""One simulated ensemble: its hosts, and who runs on them now.
 
-It is the directory too: an oracle that tells every process, a little later, which incarnations live where.
+It is the directory too: an oracle that tells every process, a little later, which incarnations live where. And it is
+the operator, who resizes it, and ends the processes of members that are no more.
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-from concoord_ray.paxos.membership import Size
+from concoord_ray.paxos.membership import Size, is_reached
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles.boot import decode
 from tests.sim.acceptor import AcceptorShell
+from tests.sim.disk import AcceptorDisk, Memory, ModelledDisk, SnapshotDisk
 from tests.sim.host import Host, HostState
-from tests.sim.invariants import Watch, majority
+from tests.sim.invariants import Watch
+from tests.sim.promises import Promises
 from tests.sim.replica import ReplicaShell
 from tests.sim.scenario import LEADER, Scenario
 from tests.sim.world import World
 
-#: For how long an acceptor that is gone may still pass for alive.
-_STALE_S = 2.0
+#: How often the operator looks whether a resizing is done.
+_OPERATE_S = 0.2
+#: Of what is proposed.
+_LEAST_VALUE_BYTES = 4
 
 R = TypeVar("R", bound=ReplicaShell)
 
@@ -54,33 +59,39 @@ class Cluster(ABC, Generic[R]):
         self.rng = self.scheduler.stream("cluster")
         config = scenario.config
         spare = scenario.spares
-        self._acceptor_hosts = [self.world.host(f"acceptor{index}") for index in range(config.acceptors + spare)]
-        self._replica_hosts = [self.world.host(f"replica{index}") for index in range(config.replicas + spare)]
+        self.acceptor_hosts = [self.world.host(f"acceptor{index}") for index in range(config.acceptors + spare)]
+        self.replica_hosts = [self.world.host(f"replica{index}") for index in range(config.replicas + spare)]
         self.view = View(
             0,
             tuple(self._new_member(Role.ACCEPTOR, index) for index in range(config.acceptors)),
             tuple(range(config.replicas)),
         )
         self.watch = Watch(self.view)
-        self.acceptors: dict[int, AcceptorShell] = {}
-        self.replicas: dict[int, R] = {}
-        #: When each acceptor last came back without its memory.
-        self._lost_at_s: dict[int, float] = {}
         #: What the ensemble was last asked to be.
         self.size = Size(config.acceptors, config.replicas)
+        #: Who there is, by index; members that the size has no place for are no more.
+        self.acceptors: dict[int, AcceptorShell] = {}
+        self.replicas: dict[int, R] = {}
+        self.acceptor_disks: list[AcceptorDisk] = [self._disk_of(host) for host in self.acceptor_hosts]
+        self.snapshot_disks = [SnapshotDisk(host, self.scheduler.stream(host.name)) for host in self.replica_hosts]
+        #: When each acceptor last came back without its memory.
+        self.lost_at_s: dict[int, float] = {}
+        self._promises = Promises(self)
 
     @abstractmethod
-    def make_replica(self, me: Member, host: Host) -> R:
+    def make_replica(self, me: Member, host: Host, disk: SnapshotDisk | None) -> R:
         """Start one life of one replica."""
 
     def start(self) -> None:
         """Start every role in its first life."""
-        for index, host in enumerate(self._acceptor_hosts):
-            named = dict(enumerate(self.view.acceptors))
-            self._start_acceptor(index, host, named.get(index) or self._new_member(Role.ACCEPTOR, index))
-        for index, host in enumerate(self._replica_hosts):
-            self._start_replica(index, host, self._new_member(Role.REPLICA, index))
+        for index in range(self.size.acceptors):
+            self._start_acceptor(index, self.view.acceptors[index])
+        for index in range(self.size.replicas):
+            self._start_replica(index)
+        for host in (*self.acceptor_hosts[self.size.acceptors :], *self.replica_hosts[self.size.replicas :]):
+            host.crash()
         self.directory_changed()
+        self._operate_later()
 
     @property
     def leaders(self) -> list[R]:
@@ -88,7 +99,7 @@ class Cluster(ABC, Generic[R]):
         return [
             shell
             for shell in self.replicas.values()
-            if shell.host.state is HostState.UP and shell.replica.is_leader and self._is_present(shell)
+            if shell.host.state is HostState.UP and shell.replica.is_leader and self.is_present(shell)
         ]
 
     def directory_changed(self) -> None:
@@ -112,44 +123,46 @@ class Cluster(ABC, Generic[R]):
     # faults.Cluster
 
     def hosts(self) -> Sequence[Host]:
-        return (*self._acceptor_hosts, *self._replica_hosts)
+        return (*self.acceptor_hosts, *self.replica_hosts)
+
+    def members(self) -> Sequence[Host]:
+        acceptors = [self.acceptor_hosts[index] for index in self.acceptors]
+        return (*acceptors, *(self.replica_hosts[index] for index in self.replicas))
 
     def victim(self, name: str) -> str:
         """``LEADER`` is the replica that leads, with the highest ballot if several do; the first if none does."""
         if name != LEADER:
             return name
         leader = max(self.leaders, key=lambda shell: shell.replica.leader.ballot, default=None)
-        return self._replica_hosts[0].name if leader is None else leader.host.name
+        return self.replica_hosts[0].name if leader is None else leader.host.name
 
     def may_crash(self, host: Host) -> bool:
-        """One replica must always live, and a majority of the acceptors that it needs. Durable ones come back."""
-        if host in self._acceptor_hosts:
-            return self.scenario.durable or self.may_wipe(host)
-        return any(self._can_go_on(shell, set()) for shell in self.replicas.values() if shell.host is not host)
+        return self._promises.may_crash(host)
 
     def may_wipe(self, host: Host) -> bool:
-        if host not in self._acceptor_hosts:
-            return False
-        index = self._acceptor_hosts.index(host)
-        if not self._may_become(self.size, {index}):
-            return False
-        return any(self._can_go_on(shell, {self.acceptors[index].me}) for shell in self.replicas.values())
+        return self._promises.may_wipe(host)
 
     def wipe(self, host: Host) -> None:
-        self.world.stores[host.name].wipe()
+        if host in self.acceptor_hosts:
+            self.acceptor_disks[self.acceptor_hosts.index(host)].wipe()
+        else:
+            self.snapshot_disks[self.replica_hosts.index(host)].wipe()
+
+    def damage(self, host: Host) -> None:
+        if host in self.acceptor_hosts:
+            self.acceptor_disks[self.acceptor_hosts.index(host)].damage()
+        else:
+            self.snapshot_disks[self.replica_hosts.index(host)].damage()
 
     def restart(self, host: Host) -> None:
+        """Whoever is no member any more stays where it is."""
+        if host not in self.members():
+            return
         host.restart()
-        if host in self._acceptor_hosts:
-            index = self._acceptor_hosts.index(host)
-            me = self.acceptors[index].me
-            if not self._remembers(index):
-                self._lost_at_s[index] = self.scheduler.now_s
-                me = self.without_memory(me)
-            self._start_acceptor(index, host, me)
+        if host in self.acceptor_hosts:
+            self._start_acceptor(index := self.acceptor_hosts.index(host), self.acceptors[index].me)
         else:
-            index = self._replica_hosts.index(host)
-            self._start_replica(index, host, self._new_member(Role.REPLICA, index))
+            self._start_replica(self.replica_hosts.index(host))
         self.directory_changed()
 
     def without_memory(self, former: Member) -> Member:
@@ -157,25 +170,22 @@ class Cluster(ABC, Generic[R]):
         return self._new_member(former.role, former.index)
 
     def resize(self) -> None:
-        """Somebody asks for another size."""
+        """Somebody asks for another size: whoever is missing is started first."""
         config = self.scenario.config
         size = Size(
             self.rng.randint(max(1, config.acceptors - 2), config.acceptors + self.scenario.spares),
             self.rng.randint(max(1, config.replicas - 1), config.replicas + self.scenario.spares),
         )
-        if self._may_become(size, set()):
+        for index in set(range(size.acceptors)) - self.acceptors.keys():
+            self.acceptor_hosts[index].restart()
+            self._start_acceptor(index, self._new_member(Role.ACCEPTOR, index))
+        for index in set(range(size.replicas)) - self.replicas.keys():
+            self.replica_hosts[index].restart()
+            self._start_replica(index)
+        self.directory_changed()
+        if self._promises.may_become(size, set()):
             self.size = size
             self.world.trace.log("nemesis", f"resize to {size}")
-
-    def _may_become(self, size: Size, lost: set[int]) -> bool:
-        """Whether a view of this size has its majority. A leader takes who has just died for alive a little longer."""
-        lately_s = self.scheduler.now_s - _STALE_S
-        present = {
-            index
-            for index in range(size.acceptors)
-            if self._is_kept(index) and self._lost_at_s.get(index, lately_s) <= lately_s
-        }
-        return 2 * len(present - lost) > size.acceptors
 
     def is_at_full_strength(self) -> bool:
         """Nobody dead is in the view, nobody who should be is missing, and no more of the log is kept than is due."""
@@ -190,43 +200,66 @@ class Cluster(ABC, Generic[R]):
         if (view.acceptors, view.replicas) != (living, tuple(range(self.size.replicas))):
             return f"the view is {view}, but {', '.join(map(str, living))} and {self.size.replicas} replicas are wanted"
         for shell in self.replicas.values():
-            learner = shell.replica.learner
-            if learner.next_slot - learner.first_slot > self.scenario.config.truncate_slots:
+            learner, config = shell.replica.learner, self.scenario.config
+            not_yet_saved = config.snapshot_log_bytes // _LEAST_VALUE_BYTES if config.storage else 0
+            if learner.next_slot - learner.first_slot > config.truncate_slots + not_yet_saved:
                 return f"{shell.me} keeps slots {learner.first_slot} to {learner.next_slot}"
         return ""
 
-    def _can_go_on(self, shell: R, lost: set[Member]) -> bool:
-        """Whether a replica could, with nobody's help, learn all that was decided: it has or finds what it misses."""
-        if shell.host.state is HostState.DOWN or not self._is_present(shell):
-            return False
-        truncated_below = max(acceptor.truncated_below for acceptor in self.acceptors.values())
-        if shell.replica.learner.next_slot < truncated_below:
-            return False
-        present = {acceptor.me for index, acceptor in self.acceptors.items() if self._is_kept(index)} - lost
-        views = [view for view in self.watch.lineage.known() if view.epoch >= shell.replica.view.epoch]
-        return all(len(present & set(view.acceptors)) >= majority(view) for view in views)
+    def is_present(self, shell: ReplicaShell) -> bool:
+        """Whether it is attached to the network: this life of it."""
+        where = self.network.at(shell.me)
+        return where is not None and where.endpoint is shell
 
-    def _is_kept(self, index: int) -> bool:
-        return self._acceptor_hosts[index].state is not HostState.DOWN or self._remembers(index)
+    # The operator.
 
-    def _remembers(self, index: int) -> bool:
-        """Whether an acceptor that is down will come back as itself."""
-        return self.scenario.durable and bool(self.world.stores[self._acceptor_hosts[index].name].durable)
+    def _operate_later(self) -> None:
+        self.scheduler.after(_OPERATE_S, self._operate)
 
-    def _start_acceptor(self, index: int, host: Host, me: Member) -> None:
+    def _operate(self) -> None:
+        """End the processes of members that nobody needs any more, as ``ensemble.resize`` does."""
+        self._operate_later()
+        size = self.size
+        needed = [self.replicas[index] for index in range(size.replicas)]
+        if any(shell.host.state is not HostState.UP or not self.is_present(shell) for shell in needed):
+            return
+        standings = [(shell.replica.view, shell.durable_slot) for shell in needed]
+        if not is_reached(size, standings, self.scenario.config):
+            return
+        former = [self.acceptor_hosts[index] for index in self.acceptors if index >= size.acceptors]
+        self.lost_at_s.update({index: self.scheduler.now_s for index in self.acceptors if index >= size.acceptors})
+        former += [self.replica_hosts[index] for index in self.replicas if index >= size.replicas]
+        for host in former:
+            self.world.trace.log("operator", f"{host.name} is no member any more")
+            host.crash()
+            if self.rng.random() < 0.5:
+                self.wipe(host)
+        self.acceptors = {index: shell for index, shell in self.acceptors.items() if index < size.acceptors}
+        self.replicas = {index: shell for index, shell in self.replicas.items() if index < size.replicas}
+
+    # Lives.
+
+    def _disk_of(self, host: Host) -> AcceptorDisk:
+        if not self.scenario.durable:
+            return Memory(self.watch)
+        return ModelledDisk(self.world.stores[host.name], self.watch)
+
+    def _start_acceptor(self, index: int, former: Member) -> None:
+        host, disk = self.acceptor_hosts[index], self.acceptor_disks[index]
+        is_first = index not in self.acceptors
+        fresh = former if is_first else self.without_memory(former)
+        journal = disk.open(fresh, lambda: self._stop(host))
+        if not is_first and journal.me != former:
+            self.lost_at_s[index] = self.scheduler.now_s
         shell = self.acceptors[index] = AcceptorShell(
-            me,
-            host,
-            self.network,
-            self.watch,
-            page_bytes=self.scenario.config.catch_up_page_bytes,
-            store=self.world.stores[host.name] if self.scenario.durable else None,
-            broken=lambda: self._stop(host),
+            journal, host, self.network, self.watch, page_bytes=self.scenario.config.catch_up_page_bytes
         )
         host.dispatch(lambda: shell.join(self.view))
 
-    def _start_replica(self, index: int, host: Host, me: Member) -> None:
-        self.replicas[index] = self.make_replica(me, host)
+    def _start_replica(self, index: int) -> None:
+        disk = self.snapshot_disks[index] if self.scenario.durable else None
+        me = self._new_member(Role.REPLICA, index)
+        self.replicas[index] = self.make_replica(me, self.replica_hosts[index], disk)
 
     def _stop(self, host: Host) -> None:
         """Its process ends by its own will. Whoever supervises it starts it again."""
@@ -241,7 +274,3 @@ class Cluster(ABC, Generic[R]):
 
     def _new_member(self, role: Role, index: int) -> Member:
         return Member(role, index, self.rng.getrandbits(62) + 1)
-
-    def _is_present(self, shell: ReplicaShell) -> bool:
-        where = self.network.at(shell.me)
-        return where is not None and where.endpoint is shell

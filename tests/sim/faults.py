@@ -27,6 +27,10 @@ class FaultKind(Enum):
     PAUSE = "pause"
     CRASH = "crash"
     WIPE = "wipe"
+    #: A crash, and something on the disk is spoilt meanwhile.
+    DAMAGE = "damage"
+    #: Everybody crashes at once.
+    BLACKOUT = "blackout"
     CLOCK_JUMP = "clock_jump"
     WALL_STEP = "wall_step"
     CLOCK_DRIFT = "clock_drift"
@@ -49,6 +53,8 @@ class FaultProfile:
     pause: float = 1.0
     crash: float = 1.0
     wipe: float = 0.0
+    damage: float = 0.0
+    blackout: float = 0.0
     clock_jump: float = 0.3
     wall_step: float = 0.3
     clock_drift: float = 0.3
@@ -101,8 +107,14 @@ class Cluster(Protocol):
     def may_wipe(self, host: Host) -> bool:
         """The same for a crash that also loses the disk."""
 
+    def members(self) -> Sequence[Host]:
+        """The hosts that a blackout strikes."""
+
     def wipe(self, host: Host) -> None:
         """Lose the disk of a host that is down."""
+
+    def damage(self, host: Host) -> None:
+        """Spoil something on the disk of a host that is down."""
 
     def resize(self) -> None:
         """Ask for more or fewer acceptors and replicas."""
@@ -139,7 +151,7 @@ def _draw(
     hosts: Sequence[str],
     partners: Sequence[tuple[str, ...]],
 ) -> tuple[tuple[str, ...], float]:
-    if kind is FaultKind.RESIZE:
+    if kind in (FaultKind.RESIZE, FaultKind.BLACKOUT):
         return (), 0.0
     if kind is FaultKind.PARTITION and partners and rng.random() < 0.5:
         return rng.choice(partners), 0.0
@@ -214,11 +226,13 @@ class Nemesis:
         if fault.kind is FaultKind.RESIZE:
             self._cluster.resize()
             return _nothing
+        if fault.kind is FaultKind.BLACKOUT:
+            return self._black_out()
         host = hosts[fault.victims[0]]
         if fault.kind is FaultKind.PAUSE:
             return self._pause(host)
-        if fault.kind in (FaultKind.CRASH, FaultKind.WIPE):
-            return self._crash(host, wiped=fault.kind is FaultKind.WIPE)
+        if fault.kind in (FaultKind.CRASH, FaultKind.WIPE, FaultKind.DAMAGE):
+            return self._crash(host, fault.kind)
         if fault.kind is FaultKind.CLOCK_JUMP:
             host.clock.jump(fault.amount)
             return _nothing
@@ -249,13 +263,30 @@ class Nemesis:
         life = host.life
         return lambda: host.resume() if host.life == life else None
 
-    def _crash(self, host: Host, wiped: bool) -> Callable[[], None] | None:
-        allowed = self._cluster.may_wipe(host) if wiped else self._cluster.may_crash(host)
-        if host.state is HostState.DOWN or not allowed:
+    def _crash(self, host: Host, kind: FaultKind) -> Callable[[], None] | None:
+        may = self._cluster.may_crash if kind is FaultKind.CRASH else self._cluster.may_wipe
+        if host.state is HostState.DOWN or not may(host):
             return None
         host.crash()
-        if wiped:
+        if kind is FaultKind.WIPE:
             self._cluster.wipe(host)
+        elif kind is FaultKind.DAMAGE:
+            self._cluster.damage(host)
+        return self._restart_of(host)
+
+    def _black_out(self) -> Callable[[], None]:
+        victims = [host for host in self._cluster.members() if host.state is not HostState.DOWN]
+        for host in victims:
+            host.crash()
+        restarts = [self._restart_of(host) for host in victims]
+
+        def undo() -> None:
+            for restart in restarts:
+                restart()
+
+        return undo
+
+    def _restart_of(self, host: Host) -> Callable[[], None]:
         life = host.life
         return lambda: self._cluster.restart(host) if host.state is HostState.DOWN and host.life == life else None
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concoord_ray.paxos.view import Member, Role
 from tests.sim.client import ClientShell
 from tests.sim.cluster import Cluster
+from tests.sim.disk import SnapshotDisk
 from tests.sim.follower import FollowerShell, GatewayShell
 from tests.sim.host import Host
 from tests.sim.replica import ServingReplica
@@ -31,8 +32,8 @@ class FullStack(Cluster[ServingReplica]):
         self.threads: dict[str, list[Thread]] = {}
         self._client_lives = 0
 
-    def make_replica(self, me: Member, host: Host) -> ServingReplica:
-        return ServingReplica(me, host, self.network, self.watch, self.view, self.scenario, lambda: self.size)
+    def make_replica(self, me: Member, host: Host, disk: SnapshotDisk | None) -> ServingReplica:
+        return ServingReplica(me, host, self.network, self.watch, self.view, self.scenario, disk, lambda: self.size)
 
     def start(self) -> None:
         super().start()

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
-from concoord_ray.paxos.messages import Decisions, Message, P1b, P2a, P2b, Pong
+from concoord_ray.paxos.messages import Decisions, Heartbeat, Message, P1b, P2a, P2b, Ping, Pong
 from concoord_ray.paxos.outputs import Accepted, Joined, Promised, Record, Send, Truncated
 from concoord_ray.paxos.view import Member, View, following_view
 from concoord_ray.rsm.command import Outcome, Reply
@@ -255,6 +255,13 @@ class TruncatedIsApplied:
 
     def __init__(self, lineage: OneLineage) -> None:
         self._lineage = lineage
+        #: What has been said to be needed no more.
+        self.below = 0
+
+    def said(self, message: Message) -> None:
+        """A replica tells others how far the log may be dropped."""
+        if isinstance(message, (Ping, Heartbeat)):
+            self.below = max(self.below, message.truncate_below)
 
     def check(self, by: Member, truncated: Truncated, order: GapFree) -> None:
         reached: dict[int, int] = {}
@@ -402,6 +409,7 @@ class Watch:
     def replica_sends(self, by: Member, send: Send) -> None:
         """It speaks to acceptors or to other replicas."""
         message = send.message
+        self.truncation.said(message)
         if isinstance(message, P2a):
             self.ballots.check(by, message, self.lineage)
         elif isinstance(message, Decisions):

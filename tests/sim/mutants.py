@@ -30,8 +30,8 @@ from concoord_ray.rsm.sessions import EndedSessions, Intervals
 from concoord_ray.rsm.waiters import PARKED
 from concoord_ray.threadingobject.dlock import DLock
 from concoord_ray.threadingobject.dsemaphore import DSemaphore
-from tests.sim.acceptor import GroupCommit
 from tests.sim.cluster import Cluster
+from tests.sim.disk import GroupCommit
 from tests.sim.scenario import Kind
 
 Patch = Callable[[], AbstractContextManager[Any]]

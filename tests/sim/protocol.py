@@ -12,6 +12,7 @@ from concoord_ray.paxos.outputs import Decided
 from concoord_ray.paxos.view import Member, View
 from concoord_ray.roles.boot import decode
 from tests.sim.cluster import Cluster
+from tests.sim.disk import Saved, SnapshotDisk
 from tests.sim.host import Host, HostState
 from tests.sim.invariants import Watch
 from tests.sim.network import Network
@@ -32,15 +33,20 @@ class ProposingReplica(ReplicaShell):
         watch: Watch,
         view: View,
         scenario: Scenario,
+        disk: SnapshotDisk | None,
         owner: ProtocolOnly,
     ) -> None:
-        super().__init__(me, host, network, watch, view, scenario)
+        super().__init__(me, host, network, watch, view, scenario, disk)
         self._owner = owner
         self._rng = random.Random(f"{scenario.seed}/values/{me}")
         self._think_max_s = scenario.think_max_s
         self._values = 0
         self._is_installing = False
         self._propose_soon()
+        saved = self.find_saved()
+        if saved is not None and self.replica.install(saved.view, saved.slot, host.clock.now()):
+            watch.installed(me, saved.slot)
+            self.replica.truncation.applied_slot = saved.slot
 
     # network.Endpoint
 
@@ -70,7 +76,9 @@ class ProposingReplica(ReplicaShell):
     def take_outputs(self) -> list[Decided]:
         """What is decided counts as executed at once."""
         decisions = super().take_outputs()
-        self.replica.truncation.applied_slot = self.replica.learner.next_slot
+        slot = self.replica.truncation.applied_slot = self.replica.learner.next_slot
+        if self.save_is_due:
+            self.save(Saved(slot, self.replica.view, b"as if a snapshot"), lambda: None)
         return decisions
 
     def _install(self) -> None:
@@ -101,8 +109,8 @@ class ProtocolOnly(Cluster[ProposingReplica]):
 
     is_winding_down = False
 
-    def make_replica(self, me: Member, host: Host) -> ProposingReplica:
-        return ProposingReplica(me, host, self.network, self.watch, self.view, self.scenario, self)
+    def make_replica(self, me: Member, host: Host, disk: SnapshotDisk | None) -> ProposingReplica:
+        return ProposingReplica(me, host, self.network, self.watch, self.view, self.scenario, disk, self)
 
     def is_settled(self) -> bool:
         """Everyone has learned everything that was decided, someone leads, and it is at full strength."""

@@ -15,11 +15,12 @@ from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.messages import Message, ReplicaMessage
 from concoord_ray.paxos.outputs import Decided
 from concoord_ray.paxos.replica import Replica
-from concoord_ray.paxos.view import Member, Role, View
+from concoord_ray.paxos.view import Member, Role, View, following_view
 from concoord_ray.roles.boot import decode, encode
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import Command, Entry, KeepAlive, Read, Reply, Request
 from concoord_ray.rsm.executor import Executor
+from concoord_ray.rsm.schedule import SnapshotSchedule
 from concoord_ray.rsm.service import Service
 from concoord_ray.rsm.sessions import Answer, Session
 from concoord_ray.rsm.snapshot import header as snapshot_header
@@ -28,6 +29,7 @@ from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.rsm.waiters import Primitive
 from concoord_ray.rsm.wire import NOOP
 from tests.sim.clock import Scheduler
+from tests.sim.disk import Saved, SnapshotDisk
 from tests.sim.host import Host
 from tests.sim.invariants import Broken, Watch
 from tests.sim.network import Flavour, Network
@@ -125,6 +127,7 @@ class Lane:
         self._host.after(delay_s, self._run)
 
     def _run(self) -> None:
+        self._is_busy = True  # What the work itself hands over comes after it.
         work = self._work.popleft()
         work()
         self._is_busy = False
@@ -140,7 +143,16 @@ class Lane:
 class ReplicaShell:
     """One life of one replica: links, ticks, and what the core asks for. Subclasses say what is proposed."""
 
-    def __init__(self, me: Member, host: Host, network: Network, watch: Watch, view: View, scenario: Scenario) -> None:
+    def __init__(
+        self,
+        me: Member,
+        host: Host,
+        network: Network,
+        watch: Watch,
+        view: View,
+        scenario: Scenario,
+        disk: SnapshotDisk | None,
+    ) -> None:
         self.me = me
         self.host = host
         self._network = network
@@ -155,6 +167,8 @@ class ReplicaShell:
         #: Who lives at each acceptor's index.
         self._acceptors: dict[int, Member] = {}
         self._replicas: dict[int, Member] = {}
+        self._disk = disk
+        self._schedule = SnapshotSchedule(config)
         network.attach(me, host, self)
         host.after(config.tick_interval_s, self._tick)
 
@@ -165,6 +179,11 @@ class ReplicaShell:
         for member in (*self.replica.view.acceptors, *acceptors.values(), *peers):
             self._network.connect(self.me, member)
         self.replica.set_members(tuple(acceptors.values()), peers)
+
+    @property
+    def durable_slot(self) -> int:
+        """Every slot below this one has its effects on its disk."""
+        return self._schedule.durable_slot
 
     # network.Endpoint
 
@@ -182,9 +201,35 @@ class ReplicaShell:
     def tick(self, now_s: float) -> None:
         raise NotImplementedError
 
+    def find_saved(self) -> Saved | None:
+        """What a life begins with."""
+        saved = None if self._disk is None else self._disk.newest
+        if saved is not None:
+            self._schedule.found(saved.slot, len(saved.data))
+            self._watch.counts["restarts from disk"] += 1
+        return saved
+
+    @property
+    def save_is_due(self) -> bool:
+        """Whether a snapshot should be taken for the disk."""
+        return self._disk is not None and self._schedule.is_due(self.replica)
+
+    def save(self, saved: Saved, then: Callable[[], None]) -> None:
+        """Write a snapshot, unless the disk has as much."""
+        if self._disk is None or not self._schedule.begin(saved.slot):
+            return
+
+        def written() -> None:
+            self._schedule.written(saved.slot, len(saved.data))
+            then()
+
+        self._disk.write(saved, written)
+
     def take_outputs(self) -> list[Decided]:
         """Send what the core asks for; gives back what is decided, in order."""
         outputs = self.replica.outputs.take()
+        self._schedule.logged(sum(len(decided.value) for decided in outputs.decisions))
+        self.replica.truncation.durable_slot = self._schedule.durable_slot
         for send in outputs.send:
             self._watch.replica_sends(self.me, send)
             self._send(send.to, send.message)
@@ -235,15 +280,21 @@ class ServingReplica(ReplicaShell):
         watch: Watch,
         view: View,
         scenario: Scenario,
+        disk: SnapshotDisk | None,
         size: Callable[[], Size],
     ) -> None:
-        super().__init__(me, host, network, watch, view, scenario)
+        super().__init__(me, host, network, watch, view, scenario, disk)
         self._size = size
+        self._first_view = view
         self.service = Service(self.replica, self._config, host.clock.now())
         self.executor = WatchedExecutor(me, watch, network.scheduler, self._config)
         self._lane = Lane(self, host, scenario, self.executor)
         self._flush_is_due = False
         self._is_taking_snapshot = False
+        saved = self.find_saved()
+        if saved is not None:
+            self.service.state.go_on_from(saved.data, host.clock.now())
+            host.dispatch(self.perform)
 
     # network.Endpoint
 
@@ -284,6 +335,8 @@ class ServingReplica(ReplicaShell):
         """The lane has taken one."""
         self._is_taking_snapshot = False
         self.service.state.made(snapshot, self.host.clock.now())
+        view = following_view(snapshot_header(snapshot.data).extra) or self._first_view
+        self.save(Saved(snapshot.slot, view, snapshot.data), self.perform)
         self.perform()
 
     def perform(self) -> None:
@@ -296,7 +349,7 @@ class ServingReplica(ReplicaShell):
         if service.state.halted or service.state.is_wrong:
             raise Broken(NoFalseAlarm(), f"{self.me} is told that its state is not that of the others")
         decisions = self.take_outputs()
-        if service.state.wants_snapshot and not self._is_taking_snapshot:
+        if (service.state.wants_snapshot or self.save_is_due) and not self._is_taking_snapshot:
             self._is_taking_snapshot = True
             self._lane.take_snapshot()
         if decisions or service.reads:

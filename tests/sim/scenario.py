@@ -47,8 +47,6 @@ class Scenario:
     network: NetworkProfile
     store: StoreProfile
     faults: FaultProfile
-    #: Whether acceptors keep their records on disk and come back as themselves.
-    durable: bool
     clients: int
     #: Whether half of the clients' calls go through a gateway, which may die too.
     has_gateway: bool
@@ -63,6 +61,11 @@ class Scenario:
     inline_probability: float = 0.0
     #: How long after the storm every call has ended, everything of dead clients is free, and a leader leads.
     patience_s: float = 20.0
+
+    @property
+    def durable(self) -> bool:
+        """Whether acceptors keep their records, and replicas their snapshots, on disk."""
+        return bool(self.config.storage)
 
     @property
     def partners(self) -> tuple[tuple[str, ...], ...]:
@@ -80,7 +83,7 @@ class Scenario:
 
 _NO_FAULTS: dict[str, Any] = {
     "partition": 0.0, "mute": 0.0, "deafen": 0.0, "clog": 0.0, "pause": 0.0, "crash": 0.0, "wipe": 0.0,
-    "clock_jump": 0.0, "wall_step": 0.0, "clock_drift": 0.0, "resize": 0.0,
+    "damage": 0.0, "blackout": 0.0, "clock_jump": 0.0, "wall_step": 0.0, "clock_drift": 0.0, "resize": 0.0,
 }  # fmt: skip
 
 
@@ -97,7 +100,7 @@ def _full(seed: int, kind: Kind, rng: random.Random) -> Scenario:
     return Scenario(
         seed=seed,
         kind=kind,
-        config=_config(rng),
+        config=_config(rng, durable),
         network=NetworkProfile() if calm else _network(rng),
         store=StoreProfile() if calm else _store(rng),
         faults=FaultProfile(
@@ -108,7 +111,6 @@ def _full(seed: int, kind: Kind, rng: random.Random) -> Scenario:
             max_jump_s=6.0,
             **(_NO_FAULTS if calm else {**_weights(rng, durable), "resize": 0.5 * spares}),
         ),
-        durable=durable,
         clients=rng.choice((2, 2, 3)),
         has_gateway=rng.random() < 0.5,
         threads=rng.choice((2, 3)),
@@ -127,7 +129,7 @@ def _protocol(seed: int, rng: random.Random) -> Scenario:
     return Scenario(
         seed=seed,
         kind=Kind.PROTOCOL,
-        config=_config(rng),
+        config=_config(rng, durable),
         network=_network(rng),
         store=_store(rng),
         faults=FaultProfile(
@@ -138,7 +140,6 @@ def _protocol(seed: int, rng: random.Random) -> Scenario:
             max_jump_s=3.0,
             **{**_weights(rng, durable), "resize": 0.3 * spares},
         ),
-        durable=durable,
         clients=0,
         has_gateway=False,
         threads=0,
@@ -155,7 +156,7 @@ def _duel(seed: int, rng: random.Random) -> Scenario:
         seed=seed,
         kind=Kind.PROTOCOL,
         config=msgspec.structs.replace(
-            _config(rng),
+            _config(rng, durable=rng.random() < 0.3),
             replicas=2,
             heartbeat_interval_s=0.05,
             election_timeout_s=0.1,
@@ -178,7 +179,6 @@ def _duel(seed: int, rng: random.Random) -> Scenario:
             duration_max_s=0.4,
             **{**_NO_FAULTS, "pause": 1.0, "crash": 0.2, "clog": 0.3},
         ),
-        durable=rng.random() < 0.3,
         clients=0,
         has_gateway=False,
         threads=0,
@@ -186,8 +186,10 @@ def _duel(seed: int, rng: random.Random) -> Scenario:
     )
 
 
-def _config(rng: random.Random) -> Config:
+def _config(rng: random.Random, durable: bool) -> Config:
     return Config(
+        storage="on disk" if durable else "",
+        snapshot_log_bytes=rng.choice((100, 1000, 10_000)),
         acceptors=rng.choice((3, 3, 3, 5)),
         replicas=rng.choice((2, 3, 3)),
         heartbeat_interval_s=0.1,
@@ -245,6 +247,8 @@ def _weights(rng: random.Random, durable: bool) -> dict[str, Any]:
         "pause": rng.choice((0.0, 1.0)),
         "crash": rng.choice((0.5, 2.0)),
         "wipe": 0.2 if durable else 0.0,
+        "damage": 0.2 if durable else 0.0,
+        "blackout": rng.choice((0.0, 0.3, 1.0)) if durable else 0.0,
         "clock_jump": rng.choice((0.0, 0.0, 0.3)),
         "wall_step": rng.choice((0.0, 0.3)),
         "clock_drift": rng.choice((0.0, 0.3)),

@@ -72,6 +72,9 @@ class ToyCluster:
     def hosts(self) -> Sequence[Host]:
         return list(self.world.hosts.values())
 
+    def members(self) -> Sequence[Host]:
+        return self.hosts()
+
     def victim(self, name: str) -> str:
         return name
 
@@ -83,6 +86,9 @@ class ToyCluster:
 
     def wipe(self, host: Host) -> None:
         self.world.stores[host.name].wipe()
+
+    def damage(self, host: Host) -> None:
+        self.wipe(host)
 
     def resize(self) -> None:
         raise AssertionError("no plan of this test asks for it")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from tests.sim.faults import FaultProfile
@@ -45,9 +46,10 @@ def test_a_seed_is_the_same_run_every_time_and_everywhere() -> None:
 
 def crashed_at(step: int | None, survival: Survival) -> ProtocolOnly:
     """A short run on a quiet network, whose first acceptor crashes instead of that step of its disk, and comes back."""
+    scenario = draw(0, Kind.PROTOCOL)
     scenario = replace(
-        draw(0, Kind.PROTOCOL),
-        durable=True,
+        scenario,
+        config=msgspec.structs.replace(scenario.config, storage="on disk"),
         network=NetworkProfile(),
         store=StoreProfile(survival=survival, torn_probability=0.5),
         faults=FaultProfile(storm_s=0),

@@ -1,0 +1,83 @@
+"""When a replica writes a snapshot to its disk."""
+
+from __future__ import annotations
+
+import random
+
+from concoord_ray.config import Config
+from concoord_ray.paxos.messages import Progress
+from concoord_ray.paxos.replica import Replica
+from concoord_ray.rsm.schedule import SnapshotSchedule
+from tests.paxos.pieces import NOOP, replica, view
+
+CONFIG = Config(storage="/data", snapshot_log_bytes=1000)
+
+
+def follower(applied_slot: int = 10, first_slot: int = 0) -> Replica:
+    one = Replica(replica(0), view(epoch=1, first_slot=first_slot), CONFIG, noop=NOOP, rng=random.Random(0), now_s=0.0)
+    one.truncation.applied_slot = applied_slot
+    return one
+
+
+def leading(*others: int) -> Replica:
+    """A leader that hears from these."""
+    one = follower()
+    one.leader.is_leading = True
+    for index in others:
+        one.truncation.progressed(replica(index), Progress(1, 10, 0), 0.0)
+    return one
+
+
+def grown(size_bytes: int = 1000) -> SnapshotSchedule:
+    schedule = SnapshotSchedule(CONFIG)
+    schedule.logged(size_bytes)
+    return schedule
+
+
+def test_once_the_log_has_grown() -> None:
+    assert not grown(999).is_due(follower())
+    assert grown(1000).is_due(follower())
+
+
+def test_not_before_the_log_is_as_long_as_the_last_snapshot_was() -> None:
+    schedule = grown(4000)
+    schedule.found(5, 5000)
+    assert not schedule.is_due(follower())
+    schedule.logged(1000)
+    assert schedule.is_due(follower())
+
+
+def test_not_if_nothing_has_happened_since() -> None:
+    schedule = grown()
+    schedule.found(10, 1)
+    assert not schedule.is_due(follower(applied_slot=10))
+
+
+def test_at_once_when_an_epoch_has_begun() -> None:
+    schedule = SnapshotSchedule(CONFIG)
+    schedule.found(4, 1)
+    assert schedule.is_due(follower(first_slot=5))
+    schedule.found(5, 1)
+    assert not schedule.is_due(follower(first_slot=5))
+
+
+def test_the_leader_leaves_it_to_two_others_that_are_there() -> None:
+    assert not grown().is_due(leading(1, 2))
+
+
+def test_the_leader_helps_when_one_other_is_there() -> None:
+    """Two disks have to hold a snapshot, or no further view change may come while a replica is away."""
+    assert grown().is_due(leading(1))
+    assert grown().is_due(leading())
+
+
+def test_one_at_a_time_and_none_that_is_older() -> None:
+    schedule = grown()
+    assert schedule.begin(10)
+    assert not schedule.begin(11)
+    assert not schedule.is_due(follower(applied_slot=20))
+    assert schedule.durable_slot == 0, "what is being written may be lost"
+    schedule.written(10, 300)
+    assert schedule.durable_slot == 10
+    assert not schedule.begin(10)
+    assert not schedule.is_due(follower(applied_slot=20)), "the log has not grown since"
