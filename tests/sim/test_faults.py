@@ -150,7 +150,8 @@ def test_after_the_storm_all_is_well(seed: int, flavour: Flavour) -> None:
 
 
 def test_every_kind_of_fault_is_drawn() -> None:
-    plan = make_plan(random.Random(1), FaultProfile(storm_s=300.0, mean_interval_s=0.5, wipe=1.0, resize=1.0), NAMES)
+    profile = FaultProfile(storm_s=300.0, mean_interval_s=0.5, wipe=1.0, damage=1.0, blackout=1.0, resize=1.0)
+    plan = make_plan(random.Random(1), profile, NAMES)
     assert {fault.kind for fault in plan} == set(FaultKind)
     assert [fault.at_s for fault in plan] == sorted(fault.at_s for fault in plan)
 
