@@ -62,10 +62,18 @@ class Membership:
         self._index = index
         self._config = config
         self._reported: dict[int, Member] = {}
+        #: Those among them whose connection was closed since: they do not live, however lately they answered.
+        self._closed: set[Member] = set()
 
     def heard(self, acceptor: Member, now_s: float) -> None:
         """An acceptor has answered something."""
         self.heard_at_s[acceptor] = now_s
+        self._closed.discard(acceptor)
+
+    def disconnected(self, acceptor: Member) -> None:
+        """The connection to an acceptor was closed."""
+        if acceptor in self.heard_at_s:
+            self._closed.add(acceptor)
 
     def majority_heard_at_s(self, view: View) -> float:
         """When a majority was last heard from: when the least recently heard of it was."""
@@ -91,11 +99,11 @@ class Membership:
         for index in range(self.size.acceptors):
             member, other = named.get(index), self._reported.get(index)
             is_silent = member is None or not self._heard_since(member, now_s - self._config.replace_after_s)
-            if is_silent and other is not None and self._heard_since(other, alive_since_s):
+            if is_silent and other is not None and self._answers(other, alive_since_s):
                 member = other
             if member is not None:
                 acceptors.append(member)
-        answering = sum(self._heard_since(member, alive_since_s) for member in acceptors)
+        answering = sum(self._answers(member, alive_since_s) for member in acceptors)
         if 2 * answering <= len(acceptors):
             return view.acceptors, view.replicas
         return tuple(acceptors), self._wanted_replicas(view, truncation, log_bytes)
@@ -116,6 +124,9 @@ class Membership:
                 wanted.append(index)
         return tuple(wanted) or view.replicas
 
+    def _answers(self, acceptor: Member, since_s: float) -> bool:
+        return acceptor not in self._closed and self._heard_since(acceptor, since_s)
+
     def _heard_since(self, acceptor: Member, since_s: float) -> bool:
         return self.heard_at_s.get(acceptor, since_s - 1) >= since_s
 
@@ -124,3 +135,4 @@ class Membership:
         if len(self.heard_at_s) > len(view.acceptors) + len(self._reported):
             known = {*view.acceptors, *self._reported.values()}
             self.heard_at_s = {member: at_s for member, at_s in self.heard_at_s.items() if member in known}
+            self._closed &= known

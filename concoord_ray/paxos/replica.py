@@ -196,6 +196,7 @@ class Replica:
     def disconnected(self, member: Member, now_s: float) -> None:
         """The connection to ``member`` was closed: if it led, suspect it at once."""
         self.truncation.disconnected(member)
+        self.membership.disconnected(member)
         if member == self.election.leader:
             self.election.stand_in_line(now_s, len(self.view.replicas), behind=member.index)
 

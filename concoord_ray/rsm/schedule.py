@@ -1,8 +1,9 @@
 """When a replica with storage writes a snapshot to its disk.
 
 Once the log has grown by as much as the last snapshot took (and by ``snapshot_log_bytes`` at least), so that writing
-snapshots never costs more than writing the log; and at once when an epoch has begun, since the disks must hold what
-happened before it until the next view change may come.
+snapshots never costs more than writing the log. At once when an epoch has begun, since the disks must hold what
+happened before it until the next view change may come; and when the log that is kept begins above what the disk has, as
+after a snapshot from another replica: with such a disk it could not start by itself.
 
 The leader takes part only if fewer than two others are there to do it: pickling holds up everything else.
 """
@@ -41,7 +42,7 @@ class SnapshotSchedule:
         if replica.is_leader and truncation.present(view) >= COPIES:
             return False
         has_grown = self._log_bytes >= max(self._last_bytes, self._least_bytes)
-        return has_grown or self.durable_slot < view.first_slot
+        return has_grown or self.durable_slot < max(view.first_slot, replica.learner.first_slot)
 
     def begin(self, slot: int) -> bool:
         """Whether a snapshot of this slot, which was taken for whatever reason, is to be written; then it is begun."""

@@ -61,6 +61,16 @@ def test_at_once_when_an_epoch_has_begun() -> None:
     assert not schedule.is_due(follower(first_slot=5))
 
 
+def test_at_once_when_the_disk_is_of_no_use_without_another_replica() -> None:
+    one = follower(applied_slot=20)
+    one.learner.jump(20)  # By a snapshot from another.
+    schedule = SnapshotSchedule(CONFIG)
+    schedule.found(10, 1)
+    assert schedule.is_due(one)
+    schedule.found(20, 1)
+    assert not schedule.is_due(one)
+
+
 def test_the_leader_leaves_it_to_two_others_that_are_there() -> None:
     assert not grown().is_due(leading(1, 2))
 

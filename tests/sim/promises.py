@@ -50,15 +50,18 @@ class Promises:
         )
 
     def may_become(self, size: Size, lost: set[int]) -> bool:
-        """Whether a view of this size has its majority. A leader takes who has just died for alive a little longer."""
+        """Whether a view of this size has its majority, and so has the next one, whoever is in that already.
+
+        A leader takes who has just died for alive a little longer, and may not have heard yet of who has just begun.
+        """
         cluster = self._cluster
         lately_s = cluster.scheduler.now_s - _STALE_S
-        present = {
-            index
-            for index in range(size.acceptors)
-            if self._is_kept(index) and cluster.lost_at_s.get(index, lately_s) <= lately_s
-        }
-        return 2 * len(present - lost) > size.acceptors
+        indices = range(size.acceptors)
+        lost_lately = lost | {index for index in indices if cluster.lost_at_s.get(index, -1.0) > lately_s}
+        present = {index for index in indices if self._is_kept(index)} - lost_lately
+        voting = cluster.watch.lineage.views[-1].acceptors
+        staying = {index for index in present if cluster.acceptors[index].me in voting}
+        return 2 * len(present) > size.acceptors and len(staying) > len(lost_lately)
 
     def _can_go_on(self, index: int, lost: Iterable[Member]) -> bool:
         """Whether a replica could, with nobody's help, learn all that was decided: it has or finds what it misses.
