@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from concoord_ray import errors
-from concoord_ray.rsm.codec import decode, decode_exception, error_text
+from concoord_ray.rsm.codec import decode
 from concoord_ray.rsm.command import Outcome, Reply
+from concoord_ray.rsm.exceptions import decode_exception, error_text
 from concoord_ray.rsm.wire import decode_plain, decode_refusal
 from concoord_ray.session import Ending, Failed
 
@@ -25,7 +26,10 @@ def unpack(ending: Ending) -> Any:
 
 def value_of(payload: bytes) -> Any:
     """A result, decoded with this process's own classes."""
-    return decode(payload, _no_objects)
+    try:
+        return decode(payload, _no_objects)
+    except (SystemExit, GeneratorExit) as error:  # Of a class of users. It must not end the caller's process.
+        raise RuntimeError(f"the result cannot be unpickled here: it raised {error!r}") from error
 
 
 def error_of(outcome: Outcome, payload: bytes) -> BaseException:

@@ -261,7 +261,7 @@ class Calls:
         """See ``Effects``."""
         session = self._sessions[waiter.session]
         self._unpark(session, waiter.seq)
-        self._keep(session, waiter.seq, result if isinstance(result, Answer) else value(result))
+        self._keep(session, waiter.seq, result if type(result) is Answer else value(result))
 
     def granted(self, session: int, seq: int, primitive: Primitive, grant: Any) -> None:
         """See ``Effects``."""

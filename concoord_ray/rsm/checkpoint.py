@@ -34,6 +34,8 @@ M = TypeVar("M", bound=Hashable)
 _T = TypeVar("_T")
 #: So many names are listed in a text, at most.
 _NAMED = 8
+#: Reads what is there, whatever a class of users puts in its place.
+_ARGS: Any = vars(BaseException)["args"]
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 
 
@@ -99,8 +101,8 @@ def reply_digest(outcome: Outcome, payload: bytes, result: Any, *, seed: int) ->
     """
     if outcome is Outcome.PLAIN or outcome is Outcome.REFUSED:
         return payload
-    if outcome is Outcome.RAISED and isinstance(result, BaseException):
-        args = [_ADDRESS.sub("0x", arg) if type(arg) is str else arg for arg in result.args]
+    if outcome is Outcome.RAISED and issubclass(type(result), BaseException):
+        args = [_ADDRESS.sub("0x", arg) if type(arg) is str else arg for arg in _ARGS.__get__(result)]
         result = [type_name(type(result)), args]
     return digest(result, budget=REPLY_NODES, seed=seed)
 

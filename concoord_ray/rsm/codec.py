@@ -1,4 +1,4 @@
-"""Values, classes and exceptions as bytes.
+"""Values and classes as bytes.
 
 One cloudpickle throughout (pip's own; Ray's vendored one keeps other class identities), with these additions:
 
@@ -6,29 +6,26 @@ One cloudpickle throughout (pip's own; Ray's vendored one keeps other class iden
   whole top-level package: an ensemble outlives its drivers and cannot import what only they have;
 - a **handle** is encoded as the id of the object that it stands for (a pickle persistent id), and decoded inside the
   executor as that object itself: so two conditions can share one lock;
-- an **exception** travels as type, arguments and attributes, because exceptions with a custom ``__init__`` do not
-  survive pickling. It is rebuilt without calling that ``__init__``;
+- an **exception** is rebuilt without calling its ``__init__``, because those with a custom one do not survive pickling
+  (see ``exceptions`` for those that are raised);
 - the reader's **own** class is preferred to a shipped one of the same name, so that ``except MyError`` works;
 - an **executor** has types of its own (``Types``), whatever else of the same origin lives in its process.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import pickle
 import sys
 import sysconfig
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import PurePath
-from types import FunctionType, MemberDescriptorType
+from types import FunctionType
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 import cloudpickle
-import msgspec
 from cloudpickle import cloudpickle as _internals
 
 _PROTOCOL = 5
@@ -56,17 +53,6 @@ class Placeholder(NamedTuple):
     place: int
 
 
-class RemoteTraceback(Exception):
-    """Where, on the replica, an exception was raised. It is the ``__cause__`` of the exception in the caller."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
-
-
 class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Pickles code that is not installed by value, and exceptions so that they can be made again."""
 
@@ -84,7 +70,7 @@ class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has
             return self._reduce_code(obj)
         if issubclass(kind, BaseException) and _needs_rebuilding(kind):
             cls, args, *state = obj.__reduce_ex__(_PROTOCOL)
-            return _rebuild_error, (cls, args), *state
+            return rebuild_error, (cls, args), *state
         if kind.__name__ == "ObjectRef" and kind.__module__.split(".")[0] == "ray":
             raise TypeError(
                 "An ObjectRef inside of another argument cannot be replicated, since the object behind it dies with "
@@ -293,25 +279,6 @@ def decode(data: bytes, resolve: Callable[[str, int], Any]) -> Any:
     return Unpickler(io.BytesIO(data), _OWN_FIRST, resolve).load()
 
 
-def encode_exception(error: BaseException) -> bytes:
-    """An exception as type, arguments and attributes, made picklable by force if need be, with its traceback text."""
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    cls, args, state = type(error), error.args, {**_builtin_state(error), **vars(error)}
-    attempts: tuple[Callable[[], tuple[Any, Any, Any]], ...] = (
-        lambda: (cls, args, state),
-        lambda: (cls, tuple(_or_repr(a) for a in args), {k: _or_repr(v) for k, v in state.items()}),
-        lambda: (RuntimeError, (f"{cls.__qualname__}: {said(error)}",), {}),
-    )
-    for attempt in attempts[:-1]:
-        try:
-            return _pack_error(encode(attempt()), text)
-        except MemoryError:  # Says something of this process, not of the exception.
-            raise
-        except BaseException:  # Whatever a user's __reduce__ raises: the next attempt carries less.
-            continue
-    return _pack_error(encode(attempts[-1]()), text)
-
-
 def said(error: BaseException) -> str:
     """What an exception says, if it can be asked: its ``__str__`` is user code."""
     try:
@@ -322,74 +289,24 @@ def said(error: BaseException) -> str:
         return f"<__str__ raised {type(another).__name__}>"
 
 
-def _builtin_state(error: BaseException) -> dict[str, Any]:
-    """What Python itself keeps outside of ``args`` and ``__dict__``, such as an OSError's file name."""
-    state = {}
-    for base in type(error).__mro__:
-        for name, member in vars(base).items() if base.__module__ == "builtins" else ():
-            if isinstance(member, MemberDescriptorType) and name != "obj":  # An AttributeError's object stays here.
-                state[name] = getattr(error, name, None)
-    return {name: value for name, value in state.items() if value is not None}
-
-
-def _builtin_base(cls: type[BaseException]) -> Any:
+def builtin_base(cls: type[BaseException]) -> Any:
+    """The first of Python's own classes that an exception's class is made from."""
     return next(base for base in cls.__mro__ if base.__module__ == "builtins")
 
 
 def _needs_rebuilding(cls: type[BaseException]) -> bool:
     """Whether pickle would call an ``__init__`` of users with the arguments of ``Exception``."""
-    builtin = _builtin_base(cls)
+    builtin = builtin_base(cls)
     return builtin is not cls and (cls.__reduce__, cls.__reduce_ex__) == (builtin.__reduce__, builtin.__reduce_ex__)
 
 
-def _rebuild_error(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    builtin = _builtin_base(cls)
+def rebuild_error(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """An exception without a call of its class's own ``__init__``."""
+    builtin = builtin_base(cls)
     try:
         error: BaseException = builtin.__new__(cls, *args)
         builtin.__init__(error, *args)
     except TypeError:  # A base such as UnicodeDecodeError that insists on its own arguments.
         error = Exception.__new__(cls)
         error.args = args
-    return error
-
-
-def error_text(data: bytes) -> str:
-    """The traceback text of an encoded exception, for readers that do not have its class."""
-    return msgspec.msgpack.decode(data, type=tuple[bytes, str])[1]
-
-
-def _pack_error(encoded: bytes, text: str) -> bytes:
-    printable = text.encode("utf-8", "backslashreplace").decode()  # A message may hold a lone surrogate.
-    return msgspec.msgpack.encode((encoded, printable))
-
-
-def _or_repr(value: Any) -> Any:
-    try:
-        encode(value)
-    except MemoryError:
-        raise
-    except BaseException:  # As above: what cannot be pickled is told by its repr, or else by its type.
-        try:
-            return repr(value)
-        except MemoryError:
-            raise
-        except BaseException:
-            return f"<{type(value).__qualname__}>"
-    return value
-
-
-def decode_exception(data: bytes, resolve: Callable[[str, int], Any]) -> BaseException:
-    """An exception of the caller's own type, with its message and attributes, whatever its ``__init__`` takes."""
-    encoded, text = msgspec.msgpack.decode(data, type=tuple[bytes, str])
-    cls, args, state = decode(encoded, resolve)
-    builtin = _builtin_base(cls)
-    error = _rebuild_error(cls, args)
-    error.args = args
-    for name, kept in state.items():
-        if isinstance(getattr(builtin, name, None), MemberDescriptorType):
-            with contextlib.suppress(AttributeError, TypeError):  # A constant that ``args`` brought already.
-                setattr(error, name, kept)
-        else:
-            error.__dict__[name] = kept
-    error.__cause__ = RemoteTraceback(text)
     return error

@@ -6,8 +6,6 @@ ConCoord's blocking objects take and pass on.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -77,11 +75,23 @@ def current() -> CallContext:
     return _current[-1]
 
 
-@contextlib.contextmanager
-def entered(context: CallContext) -> Iterator[CallContext]:
-    """Make ``context`` the current one."""
-    _current.append(context)
-    try:
-        yield context
-    finally:
+class entered:  # noqa: N801  # Used as a function, like contextlib's own.
+    """Make ``context`` the current one.
+
+    Not a generator with ``contextlib.contextmanager``: that sets the traceback of what is raised in it, by whatever
+    ``__setattr__`` a class of users has.
+    """
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: CallContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> CallContext:
+        """Until the block ends."""
+        _current.append(self._context)
+        return self._context
+
+    def __exit__(self, *_: object) -> None:
+        """Back to the one before."""
         _current.pop()

@@ -9,7 +9,8 @@ So the graph is walked instead, and what counts of an object is the name of its 
   shared with the state of a replica that ran, but not with that of one that was restored from a snapshot;
 - a class that says itself what its state is (``__getstate__``, ``__reduce__``) is believed, as a snapshot holds nothing
   else, and what is derived (``functools.cached_property``) is left out. No other code of users runs. MemoryError is
-  raised; whatever else they raise, their state is then that of their attributes.
+  raised; whatever else they raise, their state is then that of their attributes. A graph with an object in it that
+  cannot be looked at at all counts by what it raised.
 
 The token of an object is a function of its contents (a Merkle tree), so that what is met again need not be walked
 again. A reference back to an object that is being walked counts by its distance, so that the token of a member of a
@@ -28,7 +29,7 @@ import hashlib
 import operator
 from typing import Any
 
-from concoord_ray.rsm.anatomy import MARK, PLAIN, Anatomist, address, plain
+from concoord_ray.rsm.anatomy import MARK, PLAIN, Anatomist, address, plain, type_name
 from concoord_ray.rsm.sampling import NODE_BYTES, OverBudget, Parts, Sampler
 from concoord_ray.rsm.wire import encode_plain
 
@@ -48,10 +49,18 @@ def digest(value: Any, *, budget: int, seed: int) -> bytes:
     them if there are more, and must be the same on all replicas. Raises MemoryError.
     """
     try:
-        token = _Walk(budget, seed, sampling=False).run(value)
+        return _hash(_token(value, budget, seed))
+    except MemoryError:
+        raise
+    except BaseException as error:  # A metaclass, or a ``__dict__``, of a user's that raises whatever it is asked.
+        return _hash(MARK + b"!" + encode_plain(type_name(type(error))))
+
+
+def _token(value: Any, budget: int, seed: int) -> bytes:
+    try:
+        return _Walk(budget, seed, sampling=False).run(value)
     except OverBudget:
-        token = _Walk(budget, seed, sampling=True).run(value)
-    return _hash(token)
+        return _Walk(budget, seed, sampling=True).run(value)
 
 
 def _hash(data: bytes) -> bytes:

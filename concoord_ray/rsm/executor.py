@@ -48,6 +48,7 @@ from concoord_ray.rsm.digest import digest
 from concoord_ray.rsm.objects import Kind, ObjectTable, raised, refuse, value
 from concoord_ray.rsm.reads import ReadOnlyEffects
 from concoord_ray.rsm.sessions import Answer, Session
+from concoord_ray.rsm.stack import even_stack
 from concoord_ray.rsm.waiters import PARKED, Waiter
 from concoord_ray.rsm.wire import decode_batch, decode_command
 
@@ -96,10 +97,11 @@ class Executor(Calls):
         self._draws = 0
         self.time_ns = max(self.time_ns, batch.stamp_ns)
         self.wall_ns = max(self.wall_ns, batch.wall_ns)
-        if self._fire_timers():
-            self._run_ready(None)
-        for entry in batch.entries:
-            self._apply_entry(entry)
+        with even_stack():
+            if self._fire_timers():
+                self._run_ready(None)
+            for entry in batch.entries:
+                self._apply_entry(entry)
         self.stop_sign = batch.stop_sign or self.stop_sign
         self.next_slot = slot + 1
         if self.next_slot - self._checkpoint_slot >= self._config.checkpoint_interval_slots:
@@ -221,12 +223,13 @@ class Executor(Calls):
             return raised(RuntimeError(f"{method} returned PARKED, but nothing was parked by this call"))
         if waiter is not None:
             self._withdraw((waiter,))
-            if not isinstance(result, Answer):
+            if type(result) is not Answer:
                 text = f"{method} must return what the blocking operation returned, since its caller has to wait"
                 return raised(RuntimeError(text))
-        answer = result if isinstance(result, Answer) else value(result)
+        # Not isinstance: that would ask the result, which is of a user's class, what it is.
+        answer = result if type(result) is Answer else value(result)
         # Of what was pickled already nothing is left to compare but that it was: pickles of equal values differ.
-        is_opaque = isinstance(result, Answer) and answer.outcome is not Outcome.PLAIN
+        is_opaque = type(result) is Answer and answer.outcome is not Outcome.PLAIN
         said = b"" if is_opaque else reply_digest(answer.outcome, answer.payload, result, seed=self.next_slot)
         self._replies.add(self._objects.class_name(object_id), method, bytes((answer.outcome,)) + said)
         return answer
@@ -313,5 +316,5 @@ class Executor(Calls):
             effects = ReadOnlyEffects.like(self)
             context = CallContext(effects, entry.session, entry.seq, command.owner, command.object_id)
             result = self._objects.call(context, command)
-            return as_reply(entry, result if isinstance(result, Answer) else value(result))
+            return as_reply(entry, result if type(result) is Answer else value(result))
         return as_reply(entry, refuse(ProtocolViolation(f"{type(command).__name__} cannot be read outside the log.")))

@@ -24,7 +24,7 @@ class Ready(NamedTuple):
 
     waiter: Waiter
     call: Call
-    error: Exception | None
+    error: BaseException | None
 
 
 class GuardQueue(Primitive):
@@ -61,13 +61,13 @@ class GuardQueue(Primitive):
                 holds = evaluate(method)
             except MemoryError:
                 raise
-            except Exception as error:  # User code: a result like any other.
+            except BaseException as error:  # User code: a result like any other.
                 return self._take(first, error)
             if holds and (best is None or first.note[0] < best.note[0]):
                 best = first
         return None if best is None else self._take(best, None)
 
-    def _take(self, waiter: Waiter, error: Exception | None) -> Ready:
+    def _take(self, waiter: Waiter, error: BaseException | None) -> Ready:
         waiter.queue.remove(waiter)
         call: Call = waiter.note[1]
         self._forget_if_empty(call.method)

@@ -6,7 +6,8 @@ Invariants:
 - whatever a method does (raise, return what cannot be pickled, take arguments that cannot be decoded), the outcome is
   an answer like any other, the same on every replica, and the log moves on. What the method changed before it raised
   stays changed, as with a local object;
-- only ``MemoryError`` is not an answer: it says something about this process, not about the command;
+- ``MemoryError`` is an answer only if the command asked for what no machine has: while there is memory left for what is
+  ordinary. Else it says something about this process, not about the command, and this replica must stop;
 - an object whose attributes could not be in a snapshot does not come to exist. What its methods bring into it later is
   found when a snapshot is taken.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import CoroutineType
 from typing import Any
 
 import msgspec
@@ -23,6 +25,7 @@ from concoord_ray.errors import ConcoordError, NoSuchObject
 from concoord_ray.rsm import codec
 from concoord_ray.rsm.command import Call, Create, Entry, MethodFlag, ObjectInfo, Outcome, Refusal
 from concoord_ray.rsm.context import CallContext, entered
+from concoord_ray.rsm.exceptions import encode_exception
 from concoord_ray.rsm.guards import GuardQueue
 from concoord_ray.rsm.methods import guard_of
 from concoord_ray.rsm.reads import ReadOnlyEffects
@@ -47,6 +50,9 @@ class _Class:
     cls: type
     objects: int = 0
 
+
+#: Who cannot have this much has no memory left.
+_ORDINARY_BYTES = 64 << 20
 
 #: User code as (class name, method name).
 Kind = tuple[str, str]
@@ -253,12 +259,12 @@ def run(context: CallContext, code: Callable[[], Any]) -> Any:
     try:
         with entered(context):
             return code()
-    except MemoryError:
-        raise
-    except Exception as error:  # A result like any other.
+    except MemoryError as error:
+        if not has_memory():
+            raise
         return raised(error)
-    except BaseException as error:  # SystemExit and the like must end neither this replica nor, elsewhere, the caller.
-        return raised(RuntimeError(f"a replicated method raised {type(error).__name__}({codec.said(error)})"))
+    except BaseException as error:  # A result like any other.
+        return raised(error)
 
 
 def value(result: Any) -> Answer:
@@ -268,11 +274,23 @@ def value(result: Any) -> Answer:
         return Answer(Outcome.PLAIN, plain)
     try:
         return Answer(Outcome.VALUE, codec.encode(result))
-    except MemoryError:
-        raise
     except BaseException as error:  # Whatever a user's type raises when it is pickled.
+        if isinstance(error, MemoryError) and not has_memory():
+            raise
+        if type(result) is CoroutineType:
+            result.close()  # Or Python complains that nobody awaited it.
+            return raised(TypeError("a replicated method cannot be async: calls are executed one after another"))
         said = codec.said(error)
         return raised(TypeError(f"the method's result cannot be pickled: {type(error).__name__}: {said}"))
+
+
+def has_memory() -> bool:
+    """Whether this process could get memory for what is ordinary."""
+    try:
+        bytearray(_ORDINARY_BYTES)
+    except MemoryError:
+        return False
+    return True
 
 
 def _plain(result: Any) -> bytes | None:
@@ -287,7 +305,9 @@ def _plain(result: Any) -> bytes | None:
 
 def raised(error: BaseException) -> Answer:
     """An exception as an answer."""
-    return Answer(Outcome.RAISED, codec.encode_exception(error))
+    if not issubclass(type(error), Exception):  # SystemExit and the like must not end the caller.
+        error = RuntimeError(f"a replicated method raised {type(error).__name__}({codec.said(error)})")
+    return Answer(Outcome.RAISED, encode_exception(error))
 
 
 def refuse(error: ConcoordError) -> Answer:

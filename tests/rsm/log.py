@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from concoord_ray.rsm import codec
+from concoord_ray.rsm import codec, exceptions
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import (
     Batch,
@@ -43,7 +43,7 @@ def result(reply: Reply) -> Any:
 def error(reply: Reply) -> BaseException:
     """What a call raised."""
     assert reply.outcome == Outcome.RAISED, describe(reply)
-    return codec.decode_exception(reply.payload, no_handles)
+    return exceptions.decode_exception(reply.payload, no_handles)
 
 
 def refused(reply: Reply) -> str:
@@ -56,7 +56,7 @@ def describe(reply: Reply) -> str:
     if reply.outcome in (Outcome.VALUE, Outcome.PLAIN):
         return f"value {result(reply)!r}"
     if reply.outcome == Outcome.RAISED:
-        return f"raised {codec.decode_exception(reply.payload, no_handles)!r}"
+        return f"raised {exceptions.decode_exception(reply.payload, no_handles)!r}"
     return f"refused {decode_refusal(reply.payload)}"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from concoord_ray.objects.counter import Counter
 from concoord_ray.objects.lock import Lock
-from concoord_ray.rsm import codec
+from concoord_ray.rsm import codec, objects
 from concoord_ray.rsm.command import (
     Call,
     Command,
@@ -208,8 +208,9 @@ def test_any_number_can_be_returned(number: float) -> None:
     assert type(returned) is type(number)
 
 
-def test_a_replica_that_is_out_of_memory_stops_rather_than_answer() -> None:
+def test_a_replica_that_is_out_of_memory_stops_rather_than_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others may have had enough."""
+    monkeypatch.setattr(objects, "has_memory", lambda: False)
     log = Log()
     client = log.open()
     register = client.create(Register)
@@ -218,7 +219,10 @@ def test_a_replica_that_is_out_of_memory_stops_rather_than_answer() -> None:
 
 
 @pytest.mark.parametrize("attempt", ["result", "error"])
-def test_running_out_of_memory_while_answering_is_no_answer_either(attempt: str) -> None:
+def test_running_out_of_memory_while_answering_is_no_answer_either(
+    attempt: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "has_memory", lambda: False)
     with pytest.raises(MemoryError):
         value(Huge()) if attempt == "result" else raised(ValueError(Huge()))
 
