@@ -33,6 +33,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     view_poll_interval_s: float = 0.05
     #: How often a member reports itself to the registries, and looks for those that it is not connected to.
     report_interval_s: float = 0.5
+    #: For how long a registry must have been silent to others, or a member to a registry, before another life at its
+    #: index takes its place, though the connection is open: its process, or its machine, stands still.
+    silent_after_s: float = 2.5
 
     # Sessions.
     session_ttl_s: float = 10.0

@@ -7,7 +7,7 @@ preferred to one that was accepted, so that each direction of a pair of members 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from concoord_ray.config import Config
@@ -48,7 +48,7 @@ class Links:
         self._config = config
         self._owner = owner
         self._tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = tls.from_environment()
-        self._dialers: dict[tuple[Role, int], Dialer] = {}
+        self._dialers: dict[Member, Dialer] = {}
         self._open: dict[Member, list[Connection]] = {}
         self._listener: Listener | None = None
 
@@ -59,25 +59,24 @@ class Links:
         )
         return await self._listener.start(host, port)
 
-    def aim(self, role: Role, targets: Mapping[int, Target]) -> None:
-        """Keep connections to these members of a role, by index, and to no others of it."""
-        for key in [key for key in self._dialers if key[0] is role and key[1] not in targets]:
-            self._dialers.pop(key).close()
-        for index, target in targets.items():
-            dialer = self._dialers.get((role, index))
+    def aim(self, role: Role, targets: Iterable[Target]) -> None:
+        """Keep connections to these members of a role, and to no others of it. There may be two lives of one index."""
+        addresses = {target.member: target.address for target in targets}
+        for member in [member for member in self._dialers if member.role is role and member not in addresses]:
+            self._dialers.pop(member).close()
+        for member, address in addresses.items():
+            dialer = self._dialers.get(member)
             if dialer is None:
                 dialer = Dialer(
                     self.identity, self._secret, self._config, self, tls=self._tls[1] if self._tls else None
                 )
-                self._dialers[role, index] = dialer
-            dialer.retarget(target.address, target.member)
+                self._dialers[member] = dialer
+            dialer.retarget(address, member)
 
-    def target(self, role: Role, index: int) -> Target | None:
-        """Whom a connection is kept to at an index of a role, None if to nobody."""
-        dialer = self._dialers.get((role, index))
-        if dialer is None or dialer.expected is None or dialer.address is None:
-            return None
-        return Target(dialer.expected, dialer.address)
+    def targets(self, role: Role) -> dict[Member, Address]:
+        """Whom of a role connections are kept to, and where."""
+        found = {member: dialer.address for member, dialer in self._dialers.items() if member.role is role}
+        return {member: address for member, address in found.items() if address is not None}
 
     def send(self, to: Member, payload: bytes) -> bool:
         """Send a frame to a member; False, and nothing sent, if there is no connection or it is too slow."""

@@ -274,7 +274,7 @@ class Caller(Follower):
         super().directory_changed(directory)
         found = None if self._gateway is None else self.node.directory.find(Role.GATEWAY, self._gateway)
         if found is not None:
-            self.node.aim(Role.GATEWAY, {found.member.index: found.member})
+            self.node.aim(Role.GATEWAY, [found.member])
 
     def kept(self, message: Kept) -> None:
         """See ``Follower``."""

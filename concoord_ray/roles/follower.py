@@ -76,7 +76,7 @@ class Follower:
 
     def directory_changed(self, directory: Directory) -> None:
         """See ``NodeOwner``."""
-        self.node.aim(Role.REPLICA, directory.members_of(Role.REPLICA))
+        self.node.aim(Role.REPLICA, self.node.directory.members_of(Role.REPLICA).values())
 
     def tick(self, now_s: float) -> None:
         """See ``NodeOwner``."""

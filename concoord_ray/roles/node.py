@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Iterable
 from typing import NoReturn, Protocol
 
 import msgspec
@@ -78,6 +79,8 @@ class Node:
         self.links = Links(Identity(boot.ensemble, self.me), boot.secret, boot.config, self)
         self._address: Address | None = None
         self._registries: dict[int, Member] = {}
+        #: When each registry last said anything.
+        self._heard_at_s: dict[Member, float] = {}
         self._tick_interval_s = tick_interval_s
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -90,7 +93,7 @@ class Node:
         if self._tick_interval_s is not None:
             self._tasks.append(loop.create_task(self._keep_ticking(self._tick_interval_s)))
         for task in self._tasks:
-            task.add_done_callback(self._task_ended)
+            task.add_done_callback(self.task_ended)
 
     async def stop(self) -> None:
         """Stop ticking and close every connection."""
@@ -116,15 +119,16 @@ class Node:
         for registry in self._registries.values():
             self.links.send(registry, report)
 
-    def aim(self, role: Role, members: dict[int, Member]) -> None:
+    def aim(self, role: Role, members: Iterable[Member]) -> None:
         """Keep connections to these members, where the directory says, or has said, that they are."""
-        targets = {}
-        for index, member in members.items():
-            found = self.directory.find(role, index)
+        known = self.links.targets(role)
+        targets = []
+        for member in members:
+            found = self.directory.find(role, member.index)
             if found is not None and found.member == member:
-                targets[index] = Target(member, found.address)
-            elif (known := self.links.target(role, index)) is not None and known.member == member:
-                targets[index] = known
+                targets.append(Target(member, found.address))
+            elif member in known:
+                targets.append(Target(member, known[member]))
         self.links.aim(role, targets)
 
     # links.LinksOwner
@@ -133,12 +137,15 @@ class Node:
         """See ``LinksOwner``."""
         if member.role is Role.REGISTRY:
             self._registries[member.index] = member
+            self._heard_at_s[member] = time.monotonic()
             self.tell_registries()
         self._owner.connected(member)
 
     def link_received(self, member: Member, payloads: list[bytes]) -> None:
         """See ``LinksOwner``. What cannot be decoded is dropped: it is not of this protocol."""
         messages: list[WireMessage] = []
+        if member.role is Role.REGISTRY:
+            self._heard_at_s[member] = time.monotonic()
         for payload in payloads:
             try:
                 message = decode(payload)
@@ -159,32 +166,41 @@ class Node:
     def link_closed(self, member: Member) -> None:
         """See ``LinksOwner``."""
         if member.role is Role.REGISTRY and not self.links.is_linked(member):
-            self._registries.pop(member.index, None)
+            self._heard_at_s.pop(member, None)
+            if self._registries.get(member.index) == member:
+                del self._registries[member.index]
         self._owner.disconnected(member)
 
     # Tasks.
 
     async def _keep_registries(self) -> None:
-        """Be connected to every registry, and report to each once in a while."""
+        """Be connected to every registry, and report to each once in a while.
+
+        One that has fallen silent may have another life by now, though the connection to it is open.
+        """
         config = self.boot.config
         while True:
-            wanted = set(range(config.registries)) - ({self.me.index} if self.me.role is Role.REGISTRY else set())
-            if wanted - self._registries.keys():
-                try:
-                    found = await self._discovery.registries()
-                except Exception as error:  # Whatever Ray raises while its GCS is away.
-                    logger.warning("%s cannot ask Ray for the registries (%s); trying again", self.me, error)
-                    found = {}
-                targets = {
-                    index: Target(Member(Role.REGISTRY, index, incarnation), address)
-                    for index, (address, incarnation) in found.items()
-                    if index in wanted
-                }
-                if targets:
-                    self.links.aim(Role.REGISTRY, targets)
-            else:
-                self.tell_registries()
+            self.tell_registries()
+            silent_since_s = time.monotonic() - config.silent_after_s
+            heard = {index for index, each in self._registries.items() if self._heard_at_s[each] >= silent_since_s}
+            own = {self.me.index} if self.me.role is Role.REGISTRY else set()
+            if set(range(config.registries)) - own - heard:
+                await self._look_for_registries(own)
             await asyncio.sleep(config.report_interval_s)
+
+    async def _look_for_registries(self, own: set[int]) -> None:
+        """Ask Ray where the registries are now. Those that do not answer it stay where they were."""
+        try:
+            found = await self._discovery.registries()
+        except Exception as error:  # Whatever Ray raises while its GCS is away.
+            logger.warning("%s cannot ask Ray for the registries (%s); trying again", self.me, error)
+            return
+        known = self.links.targets(Role.REGISTRY).items()
+        targets = [Target(member, address) for member, address in known if member.index not in found]
+        for index, (address, incarnation) in found.items():
+            if index not in own:
+                targets.append(Target(Member(Role.REGISTRY, index, incarnation), address))
+        self.links.aim(Role.REGISTRY, targets)
 
     async def _keep_ticking(self, interval_s: float) -> None:
         ticked_at_s = time.monotonic()
@@ -197,7 +213,8 @@ class Node:
             ticked_at_s = time.monotonic()
             self._owner.tick(ticked_at_s)
 
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
+    def task_ended(self, task: asyncio.Task[None]) -> None:
+        """For tasks that the role cannot do without: what ends them ends the role."""
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
             self._owner.broken(error)

@@ -65,6 +65,8 @@ class ReplicaRole:
         #: After one has failed: the state must change first.
         self._snapshot_not_before_s = 0.0
         self._was_leader = False
+        #: Another life at this index is listed, and speaks. Nobody dials this one, so it could only disturb.
+        self._is_displaced = False
         self._view: View | None = None
         self._archive: Archive | None = None
         self._seed: bytes | None = None
@@ -145,17 +147,19 @@ class ReplicaRole:
         if self._service is not None and not self.node.links.is_linked(member):
             now_s = time.monotonic()
             self._service.disconnected(member, now_s)
-            self._service.tick(now_s)
+            if not self._is_displaced:
+                self._service.tick(now_s)
             self._perform()
 
     def directory_changed(self, directory: Directory) -> None:
         """See ``NodeOwner``."""
         if self._service is not None:
             self._aim(self._service.replica.view)
+            self._perform()
 
     def tick(self, now_s: float) -> None:
         """See ``NodeOwner``."""
-        if self._service is not None:
+        if self._service is not None and not self._is_displaced:
             self._service.tick(now_s)
             self._service.flush(now_s, time.time_ns())
             self._perform()
@@ -186,17 +190,27 @@ class ReplicaRole:
     def _aim(self, view: View) -> None:
         """Dial the acceptors that the view names, and whoever else lives, in the view or not.
 
-        An acceptor that the view names is left for another one at its index only when its connection is gone: Ray may
-        have started a second life while the first, cut off from Ray, still votes.
+        At one index there may be two: Ray may have started a second life while the first, cut off from Ray, still
+        votes, or stands still with its connections open. Which of them it is shows when both are asked.
         """
         node = self.node
         acceptors, replicas = node.directory.members_of(Role.ACCEPTOR), node.directory.members_of(Role.REPLICA)
-        replicas.pop(node.me.index, None)
-        named = {member.index: member for member in view.acceptors if node.links.is_linked(member)}
-        node.aim(Role.ACCEPTOR, {**acceptors, **named})
-        node.aim(Role.REPLICA, replicas)
+        listed = replicas.pop(node.me.index, node.me)
+        node.aim(Role.ACCEPTOR, {*view.acceptors, *acceptors.values()})
+        node.aim(Role.REPLICA, replicas.values())
         if self._service is not None:
             self._service.replica.set_members(tuple(acceptors.values()), tuple(replicas.values()))
+            self._displace(self._service, listed)
+
+    def _displace(self, service: Service, listed: Member) -> None:
+        """Stand aside while another life at this index is listed; be as before when it is not."""
+        was_displaced, self._is_displaced = self._is_displaced, listed != self.node.me
+        if self._is_displaced and not was_displaced:
+            logger.warning("%s stands aside: %s lives in its place", self.node.me, listed)
+            if service.replica.is_leader:
+                now_s = time.monotonic()
+                service.replica.abdicate(now_s)
+                service.tick(now_s)  # Clients are told.
 
     def _perform(self) -> None:
         """Do what the core asked for since the last time, in its order."""
