@@ -122,8 +122,11 @@ def _full(seed: int, kind: Kind, rng: random.Random) -> Scenario:
 
 
 def _protocol(seed: int, rng: random.Random) -> Scenario:
-    if rng.random() < 0.4:
+    kind = rng.random()
+    if kind < 0.4:
         return _duel(seed, rng)
+    if kind < 0.5:
+        return _rebuilding(seed, rng)
     durable = rng.random() < 0.5
     spares = rng.choice((0, 0, 1, 2))
     return Scenario(
@@ -183,6 +186,43 @@ def _duel(seed: int, rng: random.Random) -> Scenario:
         has_gateway=False,
         threads=0,
         think_max_s=rng.choice((0.02, 0.05)),
+    )
+
+
+def _rebuilding(seed: int, rng: random.Random) -> Scenario:
+    """On disk: members come, go and lose their disks, and time and again everybody restarts from what there is."""
+    return Scenario(
+        seed=seed,
+        kind=Kind.PROTOCOL,
+        config=msgspec.structs.replace(
+            _config(rng, durable=True),
+            replicas=rng.choice((2, 3)),
+            snapshot_log_bytes=rng.choice((100, 1000)),
+            truncate_slots=rng.choice((3, 20)),
+            replace_after_s=0.1,
+        ),
+        network=NetworkProfile(flavour=Flavour.CONNECTION, detect_min_s=0.02, detect_max_s=0.2),
+        store=StoreProfile(),
+        faults=FaultProfile(
+            storm_s=rng.uniform(3.0, 6.0),
+            mean_interval_s=0.15,
+            duration_min_s=0.02,
+            duration_max_s=0.5,
+            **{
+                **_NO_FAULTS,
+                "crash": 1.0,
+                "wipe": 0.7,
+                "damage": 0.3,
+                "blackout": 1.0,
+                "resize": 1.5,
+                "partition": 0.3,
+            },
+        ),
+        clients=0,
+        has_gateway=False,
+        threads=0,
+        think_max_s=rng.choice((0.02, 0.05)),
+        spares=2,
     )
 
 
