@@ -6,6 +6,7 @@ the operator, who resizes it, and ends the processes of members that are no more
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
@@ -18,8 +19,9 @@ from tests.sim.disk import AcceptorDisk, Memory, ModelledDisk, SnapshotDisk
 from tests.sim.host import Host, HostState
 from tests.sim.invariants import Watch
 from tests.sim.promises import Promises
+from tests.sim.real_disk import RealDisk, new_directory
 from tests.sim.replica import ReplicaShell
-from tests.sim.scenario import LEADER, Scenario
+from tests.sim.scenario import LEADER, Kind, Scenario
 from tests.sim.world import World
 
 #: How often the operator looks whether a resizing is done.
@@ -72,6 +74,7 @@ class Cluster(ABC, Generic[R]):
         #: Who there is, by index; members that the size has no place for are no more.
         self.acceptors: dict[int, AcceptorShell] = {}
         self.replicas: dict[int, R] = {}
+        self._directory = new_directory() if scenario.kind is Kind.STORAGE else None
         self.acceptor_disks: list[AcceptorDisk] = [self._disk_of(host) for host in self.acceptor_hosts]
         self.snapshot_disks = [SnapshotDisk(host, self.scheduler.stream(host.name)) for host in self.replica_hosts]
         #: When each acceptor last came back without its memory.
@@ -92,6 +95,14 @@ class Cluster(ABC, Generic[R]):
             host.crash()
         self.directory_changed()
         self._operate_later()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for disk in self.acceptor_disks:
+            if isinstance(disk, RealDisk):
+                disk.close()
+        if self._directory is not None:
+            shutil.rmtree(self._directory)
 
     @property
     def leaders(self) -> list[R]:
@@ -242,6 +253,8 @@ class Cluster(ABC, Generic[R]):
     def _disk_of(self, host: Host) -> AcceptorDisk:
         if not self.scenario.durable:
             return Memory(self.watch)
+        if self._directory is not None:
+            return RealDisk(host, self.watch, self.scenario.store, self._directory)
         return ModelledDisk(self.world.stores[host.name], self.watch)
 
     def _start_acceptor(self, index: int, former: Member) -> None:

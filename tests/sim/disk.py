@@ -113,7 +113,7 @@ class GroupCommit:
 
     def __init__(self, me: Member, store: Store, watch: Watch, broken: Callable[[], None]) -> None:
         self.me = me
-        self.records = [_decode_record(data) for data in store.recover().records]
+        self.records: Sequence[Record] = [_decode_record(data) for data in store.recover().records]
         self._broken = broken
         self._store = store
         self._watch = watch

@@ -389,7 +389,10 @@ class Watch:
     def acceptor_restarted(self, by: Member, records: list[Record]) -> None:
         """It is back as the same member, with these records."""
         self.promises.restarted(by)
-        self.promises.stepped(by, records)
+        # A disk may give them in an order in which a promise falls; what it holds is what they come to.
+        votes = [record for record in records if isinstance(record, (Promised, Accepted))]
+        in_order = sorted(votes, key=_ballot_of)
+        self.promises.stepped(by, in_order)
         self.durable.restarted(by, records)
         for record in records:
             if isinstance(record, Accepted):
@@ -439,6 +442,10 @@ class Watch:
             self.once.replied(by, reply)
             digest = zlib.crc32(reply.payload, zlib.crc32(repr((reply.session, reply.seq)).encode(), digest))
         self.execution.check(by, slot, value, zlib.crc32(repr(state).encode(), digest))
+
+
+def _ballot_of(vote: Promised | Accepted) -> Ballot:
+    return vote.ballot if isinstance(vote, Promised) else vote.pvalue.ballot
 
 
 def _brief(value: bytes) -> str:

@@ -72,6 +72,8 @@ def run(seed: int, kind: Kind, *, plan: Plan | None = None, full_trace: bool = F
         outcome.failure, outcome.invariant = str(livelock), "Livelock"
     except Exception as error:  # The code under test failed in a way that no invariant foresees.
         outcome.failure, outcome.invariant = traceback.format_exc(), type(error).__name__
+    finally:
+        cluster.close()
     _measure(cluster, nemesis, outcome)
     if outcome.failure or full_trace:
         outcome.tail = cluster.world.trace.tail(tail_lines)

@@ -27,6 +27,8 @@ class Kind(Enum):
 
     #: Acceptors and replicas that agree on opaque values.
     PROTOCOL = "protocol"
+    #: As PROTOCOL, with the production storage on real files, which crashes tear and time spoils.
+    STORAGE = "storage"
     #: Everything from the clients' sessions to the executors and the disks.
     FULL = "full"
     #: As FULL, with clients that use the whole threading family.
@@ -34,7 +36,7 @@ class Kind(Enum):
 
     @property
     def has_clients(self) -> bool:
-        return self is not Kind.PROTOCOL
+        return self in (Kind.FULL, Kind.THREADING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,8 @@ class Scenario:
         with_whom = [f"client{index}" for index in range(self.clients)] or [
             f"acceptor{index}" for index in range(self.config.acceptors)
         ]
+        if self.kind is Kind.STORAGE:  # Replicas' disks are not what it is about.
+            return tuple((name, LEADER) for name in with_whom)
         return tuple((LEADER, name) for name in with_whom)
 
     @property
@@ -90,6 +94,8 @@ _NO_FAULTS: dict[str, Any] = {
 def draw(seed: int, kind: Kind) -> Scenario:
     """The scenario of a seed."""
     rng = random.Random(f"{seed}/scenario/{kind.value}")
+    if kind is Kind.STORAGE:
+        return _storage(seed, rng)
     return _full(seed, kind, rng) if kind.has_clients else _protocol(seed, rng)
 
 
@@ -224,6 +230,42 @@ def _rebuilding(seed: int, rng: random.Random) -> Scenario:
         think_max_s=rng.choice((0.02, 0.05)),
         spares=2,
     )
+
+
+def _storage(seed: int, rng: random.Random) -> Scenario:
+    """Disks are what fails: acceptors crash in the middle of commits, and find their files spoilt."""
+    spares = rng.choice((0, 0, 1))
+    return Scenario(
+        seed=seed,
+        kind=Kind.STORAGE,
+        config=msgspec.structs.replace(
+            _config(rng, durable=True),
+            acceptors=rng.choice((3, 5)),
+            max_batch_commands=rng.choice((1, 3)),
+            truncate_slots=rng.choice((5, 50, 10_000)),
+            replace_after_s=0.1,
+        ),
+        network=_network(rng),
+        store=StoreProfile(
+            sync_max_s=rng.choice((0.002, 0.02)),
+            stall_probability=rng.choice((0.0, 0.02)),
+            stall_max_s=0.2,
+            sync_failure_probability=rng.choice((0.0, 0.01, 0.03)),
+        ),
+        faults=FaultProfile(
+            storm_s=rng.uniform(1.0, 3.0),
+            mean_interval_s=rng.choice((0.05, 0.1)),
+            duration_min_s=0.02,
+            duration_max_s=0.4,
+            **{**_NO_FAULTS, "crash": 2.0, "damage": 2.0, "blackout": rng.choice((0.0, 0.5)), "pause": 0.5,
+               "partition": rng.choice((0.0, 0.5)), "wipe": 0.1, "resize": 0.3 * spares},
+        ),
+        clients=0,
+        has_gateway=False,
+        threads=0,
+        think_max_s=rng.choice((0.02, 0.05)),
+        spares=spares,
+    )  # fmt: skip
 
 
 def _config(rng: random.Random, durable: bool) -> Config:

@@ -1,0 +1,344 @@
+"""The disk of a simulated acceptor with nothing simulated about it but time and decay: ``storage.durable`` on real
+files.
+
+The storage is opened as the acceptor's role opens it, and is appended to as ``storage.group_commit`` does, but by
+events instead of by a thread: the append itself is done when its simulated sync ends, or, if its process dies before
+that, at that moment, and then the bytes that it wrote are torn (``spoilt``). A process that dies leaves what its files
+held then; closing what is open in this process would tidy up, so the files are put back to that.
+
+A power failure also takes back the watermark, which is written and not synced. Decay strikes only after a death of the
+process alone: old watermark and lost log together are more than the storage promises to notice.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from concoord_ray.errors import StorageCorrupt, StorageFailed
+from concoord_ray.paxos.outputs import Record
+from concoord_ray.paxos.view import Member, Role
+from concoord_ray.storage.database import FILE_NAME
+from concoord_ray.storage.durable import DurableStorage, set_aside
+from concoord_ray.storage.watermark import FILE_NAME as WATERMARK
+from concoord_ray.storage.watermark import Watermark, read_watermark
+from tests.sim.host import Host
+from tests.sim.invariants import Watch
+from tests.sim.spoilt import LOG, Image, damaged, mixed, read_image, torn_log, write_image
+from tests.sim.store import StoreProfile
+from tests.sim.trouble import OPENING_STEPS, Kick, Refusal, Trouble, Way, appending, opening
+from tests.sim.written import ServedAsWritten, UndamagedIsServed, Written
+
+#: Where files cost no disk; anywhere else it is only slower.
+_RAM = Path("/dev/shm")
+_DIES_WHILE_OPENING = 0.15
+_POWER_FAILS = 0.4
+_REMEMBERS_OLD = 0.05
+
+
+def new_directory() -> Path:
+    """A directory for the disks of one cluster, which its owner removes."""
+    return Path(tempfile.mkdtemp(prefix="concoord-sim-", dir=_RAM if _RAM.is_dir() else None))
+
+
+class RealDisk:
+    """Implements ``disk.AcceptorDisk``."""
+
+    def __init__(self, host: Host, watch: Watch, profile: StoreProfile, root: Path) -> None:
+        self._host = host
+        self._watch = watch
+        self._profile = profile
+        self._rng = host.scheduler.stream(f"disk/{host.name}")
+        self._directory = root / host.name
+        self._journal: RealJournal | None = None
+        #: Who the data belong to, and what they were when everything that was begun had ended.
+        self._member: Member | None = None
+        self._written = Written()
+        #: What was being appended when the process died.
+        self._under_way: list[Record] = []
+        self._damage = ""
+        #: What the files held at some times of this life of the data.
+        self._old: deque[Image] = deque(maxlen=4)
+        #: Before a power failure made it older.
+        self._last_watermark = b""
+        self._synced_commit = 0
+        host.on_crash(self._crashed)
+
+    @property
+    def remembers(self) -> bool:
+        return self._member is not None and not self._damage
+
+    def open(self, fresh: Member, broken: Callable[[], None]) -> RealJournal:
+        if self._rng.random() < _DIES_WHILE_OPENING:
+            self._die_while_opening(fresh)
+        with opening(Trouble()):
+            storage, refusal = self._open_as_role(fresh)
+        try:
+            records = storage.load()
+            me = Member(Role.ACCEPTOR, fresh.index, storage.incarnation)
+            self._judge(me, records, refusal)
+        except BaseException:
+            storage.close()
+            raise
+        self._host.trace.log(self._host.name, f"disk opened by {me} with {len(records)} records")
+        self._member, self._under_way, self._damage = me, [], ""
+        self._synced_commit = read_watermark(self._directory) or 0
+        self._old.append(read_image(self._directory))
+        self._journal = RealJournal(me, records, storage, self._directory, self._written, broken, self)
+        return self._journal
+
+    def wipe(self) -> None:
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._forget()
+
+    def damage(self) -> None:
+        """See ``spoilt``. Whatever it is, it is found, or it is without effect."""
+        image = read_image(self._directory)
+        if image:
+            image, self._damage = damaged({**image, WATERMARK: self._last_watermark}, list(self._old), self._rng)
+            write_image(self._directory, image)
+            self._host.trace.log(self._host.name, f"disk damaged: {self._damage}")
+
+    def close(self) -> None:
+        """The run is over."""
+        if self._journal is not None:
+            self._journal.storage.close()
+            self._journal = None
+
+    def draw_delay_s(self) -> float:
+        """How long a commit takes."""
+        profile, rng = self._profile, self._rng
+        stalls = rng.random() < profile.stall_probability
+        return rng.uniform(profile.sync_min_s, profile.sync_max_s) + stalls * rng.uniform(0, profile.stall_max_s)
+
+    def draw_way_to_fail(self) -> Way | None:
+        """How a commit fails, if it does."""
+        fails = self._rng.random() < self._profile.sync_failure_probability
+        return self._rng.choice(list(Way)) if fails else None
+
+    @property
+    def parts(self) -> tuple[Host, Watch, random.Random]:
+        """What its journals share with it."""
+        return self._host, self._watch, self._rng
+
+    def appended(self) -> None:
+        """A commit has ended. Now and then what the files hold is kept, to be put back when it is old."""
+        if self._rng.random() < _REMEMBERS_OLD:
+            self._old.append(read_image(self._directory))
+
+    def count(self, what: str) -> None:
+        """Something has happened that every release should have seen."""
+        self._watch.counts[f"disk: {what}"] += 1
+
+    def _forget(self) -> None:
+        self._member, self._damage = None, ""
+        self._written, self._under_way = Written(), []
+        self._old.clear()
+
+    def _open_as_role(self, fresh: Member) -> tuple[DurableStorage, str]:
+        """As ``roles.acceptor``: data that are broken are set aside, and the acceptor begins anew. Why they are."""
+        try:
+            return self._opened(fresh), ""
+        except StorageCorrupt as error:
+            set_aside(self._directory)
+            return self._opened(fresh), str(error).replace(str(self._directory), "")
+
+    def _opened(self, fresh: Member) -> DurableStorage:
+        return DurableStorage.open(
+            self._directory, ensemble="e", role=fresh.role, index=fresh.index, incarnation=fresh.incarnation
+        )
+
+    def _die_while_opening(self, fresh: Member) -> None:
+        """An earlier start, which came to an end on its way: it died, or the disk failed it."""
+        step = self._rng.randint(1, OPENING_STEPS)
+        does_die = self._rng.random() < 0.5
+        trouble = Kick(self._directory, step) if does_die else Refusal(step, "disk I/O error")
+        try:
+            with opening(trouble):
+                self._opened(fresh).close()
+        except StorageFailed:
+            if not trouble.struck:
+                raise
+        except StorageCorrupt as error:
+            if not self._damage:
+                UndamagedIsServed().refused(self._member, str(error))
+            return
+        if isinstance(trouble, Kick) and trouble.image is not None:
+            write_image(self._directory, trouble.image)
+        if trouble.struck or does_die:
+            self.count("openings cut short")
+
+    def _judge(self, me: Member, records: Sequence[Record], refusal: str) -> None:
+        if not self._damage and (refusal or self._member not in (None, me)):
+            UndamagedIsServed().refused(self._member, refusal or f"it is {me} now")
+        if refusal:
+            self._host.trace.log(self._host.name, f"disk refused: {refusal}")
+        if me == self._member:
+            served = ServedAsWritten().check(me, records, self._written, self._under_way)
+            if self._under_way:
+                self.count(f"commits under way that {'vanished' if served is self._written else 'survived'}")
+            if self._damage:
+                self.count("damage without effect")
+            self._written = served
+        else:
+            ServedAsWritten().check(me, records, Written(), ())
+            if self._damage:
+                self.count("damage found" if refusal else "damage that left nothing")
+            self._forget()
+
+    def _crashed(self) -> None:
+        if self._journal is None:
+            return
+        image, self._under_way = self._journal.die()
+        self._journal = None
+        write_image(self._directory, image)
+        self._old.append(image)
+        self._last_watermark = image[WATERMARK]
+        if self._rng.random() < _POWER_FAILS:
+            self._take_watermark_back()
+
+    def _take_watermark_back(self) -> None:
+        """To any number since it was synced, which was when the storage was opened."""
+        mark = Watermark(self._directory)
+        mark.raise_to(self._rng.randint(self._synced_commit, read_watermark(self._directory) or 0))
+        mark.close()
+
+
+class _Submission(NamedTuple):
+    records: Sequence[Record]
+    release: Callable[[], None]
+
+
+class RealJournal:
+    """Implements ``disk.Journal`` as ``GroupCommit`` works: one commit for all that came during another."""
+
+    def __init__(
+        self,
+        me: Member,
+        records: Sequence[Record],
+        storage: DurableStorage,
+        directory: Path,
+        written: Written,
+        broken: Callable[[], None],
+        disk: RealDisk,
+    ) -> None:
+        self.me = me
+        self.records = records
+        self.storage = storage
+        self._directory = directory
+        self._written = written
+        self._broken = broken
+        self._disk = disk
+        self._host, self._watch, self._rng = disk.parts
+        self._life = self._host.life
+        self._unreleased = 0
+        self._waiting: list[_Submission] = []
+        self._under_way: list[_Submission] = []
+        #: What the files held when a commit failed: whatever was written since may be lost.
+        self._before_failure: Image | None = None
+        self._is_checkpoint_lost = False
+        #: Pages by which every commit brings the next checkpoint nearer: else few runs would come to one.
+        self._haste_pages = self._rng.choice((0, 10, 100))
+
+    def submit(self, records: list[Record], release: Callable[[], None]) -> None:
+        if not records and not self._unreleased:
+            release()
+            return
+        self._unreleased += 1
+        self._waiting.append(_Submission(records, release))
+        self._begin()
+
+    def die(self) -> tuple[Image, list[Record]]:
+        """The process ends: what its files hold then, and what was being appended."""
+        records = self._records_under_way()
+        if self._before_failure is not None:
+            image = self._after_failure(self._before_failure)
+        elif records:
+            image = self._cut_short(records)
+        else:
+            image = read_image(self._directory)
+        self.storage.close()
+        return image, records
+
+    def _begin(self) -> None:
+        if self._waiting and not self._under_way and self._before_failure is None:
+            self._under_way, self._waiting = self._waiting, []
+            self._host.scheduler.after(self._disk.draw_delay_s(), self._commit)
+
+    def _records_under_way(self) -> list[Record]:
+        return [record for submission in self._under_way for record in submission.records]
+
+    def _commit(self) -> None:
+        """The sync has come to its end, well or not. A stopped process hears of it later."""
+        if self._host.life != self._life:
+            return
+        records = self._records_under_way()
+        if records and not self._append(records):
+            self._host.dispatch(self._broken)
+            return
+        self._written.add(records)
+        for record in records:
+            self._watch.became_durable(self.me, record)
+        group, self._under_way = self._under_way, []
+        self._disk.appended()
+        self._begin()
+        self._host.dispatch(lambda: self._release(group))
+
+    def _append(self, records: Sequence[Record]) -> bool:
+        """Do it, if nothing goes wrong."""
+        self.storage._database._log_pages += self._haste_pages
+        way = self._disk.draw_way_to_fail()
+        if way is None:
+            self.storage.append(records)
+            return True
+        before = read_image(self._directory)
+        try:
+            with appending(self.storage, way, self._directory, self._rng) as trouble:
+                self.storage.append(records)
+        except StorageFailed:
+            self._before_failure = before
+            self._disk.count("failed commits")
+            self._host.trace.log(self._host.name, f"disk: {way.value}")
+        else:
+            if trouble.struck:  # Somebody has tried again.
+                self._before_failure = before
+            return True
+        self._is_checkpoint_lost = way is Way.CHECKPOINT
+        return False
+
+    def _release(self, group: Sequence[_Submission]) -> None:
+        for submission in group:
+            submission.release()
+            self._unreleased -= 1
+
+    def _after_failure(self, before: Image) -> Image:
+        after = read_image(self._directory)
+        if self._is_checkpoint_lost:
+            after[FILE_NAME] = mixed(before[FILE_NAME], after[FILE_NAME], self._rng)
+        elif self._rng.random() < 0.7:
+            after[LOG] = torn_log(before[LOG], after[LOG], self._rng)
+        return after
+
+    def _cut_short(self, records: Sequence[Record]) -> Image:
+        """An append that the process dies in: before its first byte, behind its last, or anywhere in between."""
+        how = self._rng.choice(("not begun", "torn", "torn", "written", "told", "checkpoint torn"))
+        before = read_image(self._directory)
+        if how == "not begun":
+            return before
+        self.storage._database._log_pages = 1_000_000 if how == "checkpoint torn" else -1_000_000
+        self.storage.append(records)
+        after = read_image(self._directory)
+        if how == "torn":
+            after[LOG] = torn_log(before[LOG], after[LOG], self._rng)
+        elif how == "checkpoint torn":
+            after[FILE_NAME] = mixed(before[FILE_NAME], after[FILE_NAME], self._rng)
+        if how in ("torn", "written"):
+            after[WATERMARK] = before[WATERMARK]
+        self._disk.count(f"commits cut short: {how}")
+        self._host.trace.log(self._host.name, f"disk: a commit is {how}")
+        return after

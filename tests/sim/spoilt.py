@@ -1,0 +1,143 @@
+"""What crashes and decay do to the bytes of a data directory.
+
+A disk writes sectors, each as a whole, in whatever order it likes until the next sync. So of two states with no sync in
+between, a power failure may leave any mixture of sectors; and in a sector that was being written, anything.
+
+Left out is what nothing inside of a directory could tell: that **all** of it is as it was some time ago. An old
+watermark is therefore put back by itself or not at all, since with an older database or a shorter log it says that they
+are as they should be; and every old copy is of the present life of the data.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from concoord_ray.storage.database import FILE_NAME, log_of
+from concoord_ray.storage.files import LOCK_NAME
+from concoord_ray.storage.watermark import FILE_NAME as WATERMARK
+
+LOG = log_of(Path(FILE_NAME)).name
+#: The content of every file, by name.
+Image = dict[str, bytes]
+
+_SECTOR_BYTES = 512
+_PAGE_BYTES = 4096
+#: SQLite syncs the header of a log that begins anew before it writes anything behind it.
+_LOG_HEADER_BYTES = 32
+
+
+def read_image(directory: Path) -> Image:
+    """What a directory holds now; nothing if there is none."""
+    return {file.name: file.read_bytes() for file in sorted(directory.iterdir())} if directory.exists() else {}
+
+
+def write_image(directory: Path, image: Image) -> None:
+    """Make a directory hold exactly this."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if image:
+        directory.mkdir(parents=True)
+    for name, content in image.items():
+        (directory / name).write_bytes(content)
+
+
+def torn_log(before: bytes, after: bytes, rng: random.Random) -> bytes:
+    """A log that the power failed in, while ``before`` became ``after``."""
+    both = enumerate(zip(before, after, strict=False))
+    first = next((at for at, (old, new) in both if old != new), min(len(before), len(after)))
+    if first < _LOG_HEADER_BYTES:
+        first, before = _LOG_HEADER_BYTES, after[:_LOG_HEADER_BYTES] + before[_LOG_HEADER_BYTES:]
+    if before == after:
+        return after
+    end = rng.randint(first, len(after))
+    how = rng.choice(("cut", "mixed", "flipped", "zeroed"))
+    if how == "cut":
+        return after[:end] + before[end:]
+    if how == "mixed":
+        return mixed(before, after, rng)
+    if how == "flipped":
+        return flipped(after, rng, first)
+    return after[:end] + bytes(len(after) - end)
+
+
+def mixed(before: bytes, after: bytes, rng: random.Random) -> bytes:
+    """Some sectors of the one, some of the other."""
+    size = rng.choice((len(before), len(after)))
+    share = rng.choice((0.1, 0.5, 0.9))
+    before, after = before.ljust(size, b"\0"), after.ljust(size, b"\0")
+    sectors = range(0, size, _SECTOR_BYTES)
+    return b"".join((after if rng.random() < share else before)[at : at + _SECTOR_BYTES] for at in sectors)[:size]
+
+
+def flipped(content: bytes, rng: random.Random, first: int = 0) -> bytes:
+    """A few bits the other way round, from byte ``first`` on."""
+    spoilt = bytearray(content)
+    for _ in range(rng.choice((1, 1, 1, 2, 8))):
+        spoilt[first + int(rng.random() * (len(content) - first))] ^= 1 << rng.randrange(8)
+    return bytes(spoilt)
+
+
+def damaged(image: Image, old: Sequence[Image], rng: random.Random) -> tuple[Image, str]:
+    """A directory after some time in which nobody looked, and what has happened to it."""
+    image, stories = dict(image), []
+    if old and rng.random() < 0.03:
+        image[WATERMARK] = rng.choice(old)[WATERMARK]
+        return image, "an old watermark"
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        # Of the lock's file nothing matters, and its size is that of a process number: it leaves no trace in a trace.
+        name = rng.choice([each for each in image if each != LOCK_NAME] * 3 + [LOCK_NAME])
+        how = rng.choice(_WAYS)
+        content = how(image.get(name, b""), name, old, rng)
+        if content is None:
+            image.pop(name, None)
+        else:
+            image[name] = content
+        stories.append(f"{name} {how.__name__.strip('_')}")
+        if not image:
+            break
+    return image, ", ".join(stories)
+
+
+def _flipped(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    return flipped(content, rng) if content else b"\0"
+
+
+def _header_flipped(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    return flipped(content[:100], rng) + content[100:] if content else b"\0"
+
+
+def _cut(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    return content[: int(rng.random() * len(content))]
+
+
+def _gone(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> None:
+    return None
+
+
+def _grown(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    return content + rng.randbytes(rng.choice((1, 100, _PAGE_BYTES, 10_000)))
+
+
+def _page_zeroed(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    at = int(rng.random() * len(content)) // _PAGE_BYTES * _PAGE_BYTES
+    return content[:at] + bytes(len(content[at : at + _PAGE_BYTES])) + content[at + _PAGE_BYTES :]
+
+
+def _page_old(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    """A page that was never written, as it was before; a log's pages are not where its frames begin."""
+    at = int(rng.random() * len(content)) // _PAGE_BYTES * _PAGE_BYTES
+    before = rng.choice(old).get(name, b"") if old and name != WATERMARK else b""
+    return (
+        content[:at] + (before[at : at + _PAGE_BYTES] or content[at : at + _PAGE_BYTES]) + content[at + _PAGE_BYTES :]
+    )
+
+
+def _old(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    return rng.choice(old).get(name, content) if old and name != WATERMARK else content
+
+
+_WAYS: tuple[Callable[[bytes, str, Sequence[Image], random.Random], bytes | None], ...] = (
+    _flipped, _flipped, _header_flipped, _cut, _gone, _grown, _page_zeroed, _page_old, _old,
+)  # fmt: skip
