@@ -23,12 +23,13 @@ from concoord_ray import genesis
 from concoord_ray.actors import RayDiscovery, gateway_index, gateway_on
 from concoord_ray.client import Client
 from concoord_ray.directory import Directory
-from concoord_ray.errors import ConfigurationError
+from concoord_ray.errors import ConfigurationError, NoSuchObject
 from concoord_ray.genesis import Plan
 from concoord_ray.net.identity import Address
 from concoord_ray.owner import TASKS
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.roles.boot import Boot, Discovery
+from concoord_ray.rsm.command import ListObjects, Lookup
 
 
 class Attachment:
@@ -54,6 +55,7 @@ class Attachment:
             lambda: _worker_id() == worker_id,
             gateway=gateway_index(node_id),
             is_task_running=TASKS.is_running,
+            is_current=(lambda: True) if self._is_inherited else lambda: _is_current(plan, worker_id),
         )
         self.client.start()
         #: The place of the next call in this process's line at the gateway.
@@ -108,27 +110,47 @@ _parents: list[Attachment] = []
 _lock = threading.Lock()
 
 
-def find_attachment(name: str) -> Attachment | None:
-    """The attachment to the ensemble called ``name``, made if the ensemble exists."""
+def find_attachment(name: str, ensemble: str | None = None) -> Attachment | None:
+    """The attachment to the ensemble called ``name``, made if the ensemble exists.
+
+    Whoever knows the id of the ``ensemble`` gets that one, unless it has ceased to be the one of that name.
+    """
     worker_id = _worker_id()
     known = _attachments.get(name)
-    if known is not None and known.worker_id == worker_id and not known.client.is_closed:
+    if known is not None and _is_usable(known, worker_id) and ensemble in (None, known.plan.ensemble):
         return known
     if not worker_id:
         return None
     with _lock:
         known = _attachments.get(name)
-        if known is not None and known.worker_id == worker_id and not known.client.is_closed:
+        is_usable = known is not None and _is_usable(known, worker_id)
+        if known is not None and is_usable and ensemble in (None, known.plan.ensemble):
             return known
         plan, directory, node_id = _inherited.get(name, (None, None, ""))
         if plan is None and not _parents:
             plan = genesis.find_plan(name)
         if plan is None:
             return None
-        if known is not None:
+        if known is not None and is_usable and plan.ensemble == known.plan.ensemble:
+            return known  # It is who asks that is out of date.
+        if known is not None and is_usable:
+            known.client.declare_gone()
+        elif known is not None:
             known.client.close()
         made = _attachments[name] = Attachment(plan, worker_id, directory, node_id)
         return made
+
+
+def _is_usable(attachment: Attachment, worker_id: bytes) -> bool:
+    return attachment.worker_id == worker_id and not attachment.client.is_closed
+
+
+def _is_current(plan: Plan, worker_id: bytes) -> bool:
+    """Whether the ensemble of the plan's name is still the plan's. Asks GCS, if it can be asked."""
+    if _worker_id() != worker_id or not threading.main_thread().is_alive():
+        return True
+    found = genesis.find_plan(plan.name)
+    return found is not None and found.ensemble == plan.ensemble
 
 
 def _worker_id() -> bytes:
@@ -144,9 +166,9 @@ def _node_id() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
-def attachment_to(name: str) -> Attachment:
-    """The attachment to an ensemble that must exist."""
-    found = find_attachment(name)
+def attachment_to(name: str, ensemble: str | None = None) -> Attachment:
+    """The attachment to an ensemble that must exist; see ``find_attachment``."""
+    found = find_attachment(name, ensemble)
     if found is None:
         if not ray.is_initialized():
             raise ConfigurationError("Ray is not initialized here: call ray.init() or concoord.init() first.")
@@ -155,6 +177,20 @@ def attachment_to(name: str) -> Attachment:
             f"those that exist: {', '.join(genesis.plan_names()) or 'none'}."
         )
     return found
+
+
+def ask(name: str, question: Lookup | ListObjects) -> tuple[Attachment, Any]:
+    """The answer of the ensemble called ``name``, and the attachment to it.
+
+    If the one that this process was attached to turns out to be gone, the one that has its name now is asked.
+    """
+    while True:
+        attachment = attachment_to(name)
+        try:
+            return attachment, attachment.client.call(question, readonly=True)
+        except NoSuchObject:
+            if not attachment.client.is_gone:
+                raise
 
 
 def detach(name: str) -> None:

@@ -16,17 +16,20 @@ from collections.abc import Callable
 from typing import Any
 
 from concoord_ray.directory import Directory
-from concoord_ray.errors import CallTimeout, QuorumLost, SessionExpired
+from concoord_ray.errors import CallTimeout, ConcoordError, NoSuchObject, QuorumLost, SessionExpired
 from concoord_ray.net.loop import new_event_loop
 from concoord_ray.roles.boot import Boot, Discovery
 from concoord_ray.roles.caller import Caller
 from concoord_ray.roles.calls import AwaitedCall, BlockingCall, PendingCall
 from concoord_ray.rsm.command import Command, Entry, MethodFlag
+from concoord_ray.session import Failed
 
 logger = logging.getLogger(__name__)
 
 #: How often a session is asked for again while somebody waits for it.
 _ASK_AGAIN_S = 0.5
+#: How long nobody must have led before it is asked whether the ensemble is still there. A failover is quicker.
+_LEADERLESS_S = 0.2
 
 
 class Client:
@@ -41,14 +44,21 @@ class Client:
         *,
         gateway: int | None = None,
         is_task_running: Callable[[str], bool] = lambda _: True,
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         """It closes itself when ``is_wanted``, asked on its own thread now and then, says no.
 
         ``gateway`` is the index of this node's; ``is_task_running`` says whether this process runs a Ray task still.
+        ``is_current`` says whether the ensemble is still the one of its name; it is asked on a thread that may wait,
+        while nobody leads.
         """
         self.boot = boot
         self._is_wanted = is_wanted
+        self._is_current = is_current
         self.is_closed = False
+        #: Closed because the ensemble was shut down, or another has its name.
+        self.is_gone = False
+        self._is_asking = False
         self._loop = new_event_loop()
         self._caller = Caller(boot, discovery, description, gateway, is_task_running)
         self._inbox: deque[tuple[Callable[[Any], None], Any]] = deque()
@@ -70,6 +80,10 @@ class Client:
         with contextlib.suppress(RuntimeError):  # The loop is closed already when the interpreter ends.
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout_s)
+
+    def declare_gone(self) -> None:
+        """The ensemble is not the one of its name any more."""
+        self._hand_over(self._asked, False)
 
     @property
     def directory(self) -> Directory:
@@ -180,18 +194,29 @@ class Client:
 
     def _check_open(self) -> None:
         if self.is_closed:
-            raise SessionExpired(
-                f"The connection to ensemble {self.boot.name!r} was closed in this process. Get the handle again, by "
-                f"concoord.get(...), to open another."
+            raise self._closed()
+
+    def _closed(self) -> ConcoordError:
+        if self.is_gone:
+            return NoSuchObject(
+                f"The ensemble {self.boot.name!r} that this object is of was shut down or recovered; the call was not "
+                f"made. Get the object again with concoord.get(...)."
             )
+        return SessionExpired(
+            f"The connection to ensemble {self.boot.name!r} was closed in this process. Get the handle again, by "
+            f"concoord.get(...), to open another."
+        )
 
     def _hand_over(self, step: Callable[[Any], None], argument: Any) -> None:
         """Run a step on the loop. Many that come at once wake it once."""
         self._inbox.append((step, argument))
         if not self._is_awake:
             self._is_awake = True
-            with contextlib.suppress(RuntimeError):  # Closed: ``_run`` tells those who wait.
+            try:
                 self._loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:  # The loop has ended.
+                self._is_awake = False
+                self._end_unheard()
 
     def _drain(self) -> None:
         self._is_awake = False
@@ -204,6 +229,16 @@ class Client:
         except Exception as error:  # Ours, or nobody would ever be told: all who wait are.
             self._caller.broken(error)
 
+    def _end_unheard(self) -> None:
+        """Whoever handed over a call when the loop had ended is told so."""
+        while True:
+            try:
+                _, argument = self._inbox.popleft()
+            except IndexError:  # Other threads may take some of it.
+                return
+            if isinstance(argument, PendingCall) and argument.ending is None:
+                argument.end(Failed(0, 0, self._closed()))
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         starting = self._loop.create_task(self._caller.start())
@@ -214,19 +249,45 @@ class Client:
             self.is_closed = True
             starting.cancel()
             leaving.cancel()
-            self._drain()
-            self._caller.abandon(SessionExpired("The connection to the ensemble was closed while this call waited."))
+            self._abandon()
             self._loop.run_until_complete(self._caller.stop())
+            self._abandon()  # What was handed over meanwhile.
             self._loop.close()
+            self._end_unheard()
+
+    def _abandon(self) -> None:
+        self._drain()
+        self._caller.abandon(SessionExpired("The connection to the ensemble was closed while this call waited."))
 
     async def _leave_when_unwanted(self) -> None:
         config = self.boot.config
-        while self._is_wanted():  # noqa: ASYNC110 (Ray does not tell anyone that it is shut down)
+        while self._is_wanted():  # Ray does not tell anyone that it is shut down, nor what has become of an ensemble.
             await asyncio.sleep(config.report_interval_s)
+            if self._caller.courier.leaderless_s(time.monotonic()) > _LEADERLESS_S and not self._is_asking:
+                self._is_asking = True
+                threading.Thread(target=self._ask, name=f"concoord-{self.boot.name}-ask", daemon=True).start()
         self._caller.close_session(self._loop.stop)
         self._caller.perform()
         await asyncio.sleep(config.close_timeout_s)
         self._loop.stop()
+
+    def _ask(self) -> None:
+        """On a thread of its own, which may wait for as long as Ray's GCS is away."""
+        try:
+            is_current = self._is_current()
+        except Exception as error:  # Whatever Ray raises then. It is asked again.
+            logger.info("cannot ask Ray whether ensemble %r is still there: %s", self.boot.name, error)
+            is_current = True
+        with contextlib.suppress(RuntimeError):  # The loop has ended meanwhile.
+            self._loop.call_soon_threadsafe(self._asked, is_current)
+
+    def _asked(self, is_current: bool) -> None:
+        self._is_asking = False
+        if not is_current:
+            logger.info("ensemble %r (%s) is no more", self.boot.name, self.boot.ensemble)
+            self.is_gone = self.is_closed = True
+            self._caller.gone()
+            self._loop.stop()
 
     def _after_timeout(self, call: PendingCall, timeout_s: float | None) -> Any:
         """The call was withdrawn; but its result may have been on the way."""

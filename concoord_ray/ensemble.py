@@ -19,7 +19,7 @@ import ray
 from ray.util.placement_group import PlacementGroup
 
 from concoord_ray import actors, genesis
-from concoord_ray.attach import attachment_to, detach
+from concoord_ray.attach import ask, attachment_to, detach
 from concoord_ray.config import Config
 from concoord_ray.directory import MemberReport
 from concoord_ray.errors import CallTimeout, ConfigurationError, QuorumLost
@@ -139,7 +139,7 @@ def init(
         if is_ours and (is_again or genesis.find_view(plan) is None):
             _destroy(plan)
         raise
-    attachment_to(name).client.wait_until_open(max(1.0, until_s - time.monotonic()))
+    attachment_to(name, plan.ensemble).client.wait_until_open(max(1.0, until_s - time.monotonic()))
     return Ensemble(plan)
 
 
@@ -168,14 +168,13 @@ def status(name: str = DEFAULT_ENSEMBLE) -> EnsembleStatus:
 
 def get(name: str, *, ensemble: str = DEFAULT_ENSEMBLE) -> Handle[Any]:
     """The handle of the object called ``name``. Raises NoSuchObject if there is none. Linearizable, safe to retry."""
-    attachment = attachment_to(ensemble)
-    info: ObjectInfo = attachment.client.call(Lookup(name), readonly=True)
+    attachment, info = ask(ensemble, Lookup(name))
     return Handle(ensemble, attachment.plan.ensemble, info)
 
 
 def list_objects(*, ensemble: str = DEFAULT_ENSEMBLE) -> list[str]:
     """The names of all named objects, in order of creation. Linearizable, safe to retry."""
-    found: list[ObjectInfo] = attachment_to(ensemble).client.call(ListObjects(), readonly=True)
+    found: list[ObjectInfo] = ask(ensemble, ListObjects())[1]
     return [info.name for info in found if info.name is not None]
 
 
@@ -258,7 +257,7 @@ def recover(
     if not genesis.propose_plan(plan)[1]:
         raise ConfigurationError(f"Somebody else has just started an ensemble called {name!r}. Look at it first.")
     _build(plan, until_s, {}, seed)
-    attachment_to(name).client.wait_until_open(max(1.0, until_s - time.monotonic()))
+    attachment_to(name, plan.ensemble).client.wait_until_open(max(1.0, until_s - time.monotonic()))
     logger.warning(
         "%r was recovered from %s, as it was at slot %d: whatever was acknowledged after that is lost.",
         name,

@@ -44,6 +44,13 @@ class QuorumLost(ConcoordError):
     """The ensemble has no majority of acceptors, so the call was not proposed. Safe to retry once it has one again."""
 
 
+class Overloaded(ConcoordError):
+    """A bound of the ensemble, its gateway or this process is reached. The call was not executed: safe to retry later.
+
+    Calls that can wait have waited before it is raised.
+    """
+
+
 class CallCancelled(ConcoordError):
     """The call was withdrawn before it took effect."""
 

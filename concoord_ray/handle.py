@@ -226,7 +226,7 @@ class Handle(Reference, Generic[T]):
 
     def concoord_attachment(self) -> Attachment:
         """This process's way to the object's ensemble."""
-        attachment = attachment_to(self._ensemble_name)
+        attachment = attachment_to(self._ensemble_name, self._ensemble)
         if attachment.plan.ensemble != self._ensemble:
             raise NoSuchObject(
                 f"{self!r} belongs to an ensemble that was shut down; the one called {self._ensemble_name!r} now is "

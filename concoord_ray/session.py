@@ -9,15 +9,21 @@ Pure: ``client`` (a process's own connection) and ``roles.gateway`` step it and 
 
 What ``Courier`` gives up on after ``quorum_timeout_s`` without a leader is told apart: a call that no leader was ever
 sent fails with ``QuorumLost`` and may be retried; any other with ``OutcomeUnknown``.
+
+A leader that has too much to do says ``Busy``. What it did not take waits here, in the order of its submission and with
+what was submitted after it, and is offered again: one for each reply that comes, and every ``retransmit_interval_s`` as
+many as it may take at once, which doubles while it takes them all and is halved when it does not. Only when it answers
+nothing for ``quorum_timeout_s`` a call ends, with ``Overloaded``.
 """
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from concoord_ray.config import Config
-from concoord_ray.errors import ConcoordError, FrameTooLarge, OutcomeUnknown, QuorumLost
+from concoord_ray.errors import ConcoordError, FrameTooLarge, OutcomeUnknown, Overloaded, QuorumLost
 from concoord_ray.rsm.command import (
     Acknowledge,
     Busy,
@@ -62,8 +68,19 @@ Ending = Union[Reply, Failed]
 class _Pending:
     message: Request | Read
     since_s: float
-    was_sent: bool = False
-    again_at_s: float | None = None
+    #: Its place among all messages.
+    order: int
+    #: How often it was sent, without those times when it was told not to be taken.
+    sent: int = 0
+    is_waiting: bool = False
+
+    @property
+    def may_have_run(self) -> bool:
+        return self.sent > 0 and isinstance(self.message, Request)
+
+
+#: How many of those that a busy leader did not take are offered again at first.
+_FIRST_OFFER = 16
 
 
 class Courier:
@@ -77,7 +94,15 @@ class Courier:
         self._config = config
         self._leading: dict[int, None] = {}
         self._pending: dict[Key, _Pending] = {}
+        self._orders = 0
         self._leaderless_since_s = now_s
+        #: What a busy leader has not taken, and what was submitted after it, as (order, key).
+        self._waiting: list[tuple[int, Key]] = []
+        self._offer = _FIRST_OFFER
+        self._offer_at_s = now_s
+        self._was_refused = False
+        #: When the leader last answered something, or began to be busy.
+        self._answered_at_s = now_s
 
     @property
     def unanswered(self) -> int:
@@ -99,9 +124,19 @@ class Courier:
             )
             self.endings.append(Failed(message.entry.session, message.entry.seq, FrameTooLarge(text)))
             return
-        pending = _Pending(message, now_s)
-        self._pending[message.entry.session, message.entry.seq] = pending
-        self._send(pending)
+        self._orders += 1
+        pending = _Pending(message, now_s, self._orders)
+        key = message.entry.session, message.entry.seq
+        self._pending[key] = pending
+        if self._waiting:
+            self._wait(key, pending)
+        else:
+            self._send(pending)
+
+    def may_have_run(self, session: int, seq: int) -> bool:
+        """Whether some leader was sent this request."""
+        pending = self._pending.get((session, seq))
+        return pending is not None and pending.may_have_run
 
     def forget(self, session: int, seq: int) -> None:
         """Nobody waits for this reply any more."""
@@ -112,6 +147,9 @@ class Courier:
         if isinstance(message, Reply):
             if self._pending.pop((message.session, message.seq), None) is not None:
                 self.endings.append(message)
+                if self._waiting:
+                    self._answered_at_s = now_s
+                    self._send_waiting(1)
         elif isinstance(message, Leading):
             self._leading.pop(index, None)
             self._leading[index] = None
@@ -120,9 +158,7 @@ class Courier:
             self._leading.pop(index, None)
             self._follow(now_s)
         elif isinstance(message, Busy):
-            busy = self._pending.get((message.session, message.seq))
-            if busy is not None:
-                busy.again_at_s = now_s + self._config.retransmit_interval_s
+            self._refused((message.session, message.seq), now_s)
 
     def disconnected(self, index: int, now_s: float) -> None:
         """The connection to the replica at ``index`` was closed."""
@@ -132,10 +168,7 @@ class Courier:
     def tick(self, now_s: float) -> None:
         """Step with the passing of time."""
         if self.leader is not None:
-            for pending in self._pending.values():
-                if pending.again_at_s is not None and pending.again_at_s <= now_s:
-                    pending.again_at_s = None
-                    self._send(pending)
+            self._offer_again(now_s)
         elif self._pending and now_s - self._leaderless_since_s > self._config.quorum_timeout_s:
             patience = now_s - self._config.quorum_timeout_s
             for key, pending in list(self._pending.items()):
@@ -143,9 +176,71 @@ class Courier:
                     del self._pending[key]
                     self.endings.append(Failed(*key, self._no_leader(pending)))
 
+    # A busy leader.
+
+    def _refused(self, key: Key, now_s: float) -> None:
+        pending = self._pending.get(key)
+        if pending is None:
+            return
+        pending.sent = max(0, pending.sent - 1)
+        if not self._waiting:
+            self._offer_at_s = now_s + self._config.retransmit_interval_s
+            self._answered_at_s = now_s
+        self._was_refused = True
+        self._wait(key, pending)
+
+    def _wait(self, key: Key, pending: _Pending) -> None:
+        if not pending.is_waiting:
+            pending.is_waiting = True
+            heapq.heappush(self._waiting, (pending.order, key))
+
+    def _offer_again(self, now_s: float) -> None:
+        if not self._waiting:
+            return
+        patience = now_s - self._config.quorum_timeout_s
+        if self._answered_at_s <= patience:
+            self._give_up(patience)
+        if now_s >= self._offer_at_s:
+            self._offer_at_s = now_s + self._config.retransmit_interval_s
+            self._offer = max(1, self._offer // 2) if self._was_refused else self._offer * 2
+            self._was_refused = False
+            self._send_waiting(self._offer)
+
+    def _send_waiting(self, count: int) -> None:
+        while self._waiting and count > 0:
+            _, key = heapq.heappop(self._waiting)
+            pending = self._pending.get(key)
+            if pending is not None and pending.is_waiting:
+                pending.is_waiting = False
+                self._send(pending)
+                count -= 1
+        if not self._waiting:
+            self._offer = _FIRST_OFFER
+
+    def _give_up(self, patience: float) -> None:
+        """The leader takes nothing: a replica may hold up the log, or user code the leader."""
+        text = (
+            f"The leader has been too busy to take this call for {self._config.quorum_timeout_s:.0f} s. "
+            f"concoord.status() says what it executes, and which replica is behind."
+        )
+        waiting, self._waiting = self._waiting, []
+        for order, key in waiting:
+            pending = self._pending.get(key)
+            if pending is None or pending.since_s > patience:
+                self._waiting.append((order, key))
+                continue
+            del self._pending[key]
+            error: ConcoordError = Overloaded(f"{text} It was not executed; retry later.")
+            if pending.may_have_run:
+                error = OutcomeUnknown(f"{text} One before it may have executed it: look at the object before a retry.")
+            self.endings.append(Failed(*key, error))
+        heapq.heapify(self._waiting)
+
+    # The leader.
+
     def _send(self, pending: _Pending) -> None:
         if self.leader is not None:
-            pending.was_sent = True
+            pending.sent += 1
             self.outbox.append(ToReplica(self.leader, pending.message))
 
     def _follow(self, now_s: float) -> None:
@@ -160,12 +255,14 @@ class Courier:
         self.leader = leader
         if leader is None:
             self._leaderless_since_s = now_s
+        self._waiting.clear()
         for pending in self._pending.values():
+            pending.is_waiting = False
             self._send(pending)
 
     def _no_leader(self, pending: _Pending) -> ConcoordError:
         waited = f"No replica has led the ensemble for {self._config.quorum_timeout_s:.0f} s"
-        if pending.was_sent and isinstance(pending.message, Request):
+        if pending.may_have_run:
             return OutcomeUnknown(
                 f"{waited}, and the last leader may or may not have executed this call. Look at concoord.status(), and "
                 f"at the object itself before a retry."

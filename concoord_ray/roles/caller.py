@@ -15,10 +15,17 @@ from collections.abc import Callable
 
 from concoord_ray.answers import is_refused_as, unpack
 from concoord_ray.directory import Directory
-from concoord_ray.errors import CallCancelled, CallTimeout, ConcoordError, OutcomeUnknown, SessionExpired
+from concoord_ray.errors import (
+    CallCancelled,
+    CallTimeout,
+    ConcoordError,
+    NoSuchObject,
+    OutcomeUnknown,
+    SessionExpired,
+)
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Boot, Discovery
-from concoord_ray.roles.calls import PendingCall
+from concoord_ray.roles.calls import PendingCall, Withdrawal
 from concoord_ray.roles.follower import Follower
 from concoord_ray.roles.watch import LeaseOver, Watch, start_time
 from concoord_ray.rsm.command import (
@@ -149,7 +156,7 @@ class Caller(Follower):
                 self.acknowledge([entry])
 
         self._withdrawing[key] = self._withdrawing.get(key, 0) + 1
-        self.begin(_Withdrawal(Cancel(entry.seq, timed_out), ended))
+        self.begin(Withdrawal(Cancel(entry.seq, timed_out), ended))
 
     def _stop_timer(self, entry: Entry) -> None:
         timer = self._timers.pop((entry.session, entry.seq), None)
@@ -186,7 +193,7 @@ class Caller(Follower):
         if self._session is None or self._session.id is None or self.courier.leader is None:
             done()
             return
-        self.begin(_Withdrawal(CloseSession(), lambda _: done()))
+        self.begin(Withdrawal(CloseSession(), lambda _: done()))
 
     def abandon(self, error: ConcoordError) -> None:
         """Everybody who still waits is told so."""
@@ -196,6 +203,27 @@ class Caller(Follower):
             call.end(Failed(*key, error))
         self._unnumbered.clear()
         self._calls.clear()
+
+    def gone(self) -> None:
+        """The ensemble is no more: everybody who still waits is told what is known of the call."""
+        with self._lock:
+            self._session = None
+        name = self.node.boot.name
+        again = "Get the object again with concoord.get(...)"
+        unsent = NoSuchObject(
+            f"The ensemble {name!r} was shut down or recovered before this call was made in it. {again}."
+        )
+        unknown = OutcomeUnknown(
+            f"The ensemble {name!r} was shut down or recovered while this call waited in it. If another has its "
+            f"name now, that one may or may not have the call's effect. {again}, and look at it before a retry."
+        )
+        for key, call in list(self._calls.items()):
+            if call.awaits_loss:  # Of whatever it held, nothing is left.
+                call.end(Reply(*key, Outcome.PLAIN, encode_plain(True)))
+            else:
+                call.end(Failed(*key, unknown if self.courier.may_have_run(*key) else unsent))
+        self._calls.clear()
+        self.abandon(unsent)
 
     # From any thread.
 
@@ -237,9 +265,9 @@ class Caller(Follower):
         call = self._calls.pop((ending.session, ending.seq), None)
         if session is not None and session.id == ending.session:
             if is_refused_as(ending, SessionExpired):
-                self._lost(is_told=call is not None and not isinstance(call, _Withdrawal))
+                self._lost(is_told=call is not None and not isinstance(call, Withdrawal))
             elif call is not None and call.entry is not None and not call.readonly:
-                if isinstance(ending, Failed) and not isinstance(call, _Withdrawal):
+                if isinstance(ending, Failed) and not isinstance(call, Withdrawal):
                     self._withdraw_entry(call.entry, timed_out=False)  # What it was granted, if so, nobody knows of.
                 else:
                     self.acknowledge([call.entry])
@@ -334,7 +362,7 @@ class Caller(Follower):
             for entry in travelling.values():
                 if entry.session == session.id:
                     self.courier.submit(Request(entry), time.monotonic())
-            self.begin(_Withdrawal(EndTask(task), ended))
+            self.begin(Withdrawal(EndTask(task), ended))
 
     def broken(self, error: Exception) -> None:
         """See ``NodeOwner``. In the user's process: whoever waits is told, and later calls are too."""
@@ -362,18 +390,3 @@ class Caller(Follower):
             self._session = None
             self._is_untold = not is_told
         self.is_open.clear()
-
-
-class _Withdrawal(PendingCall):
-    """A command on the session's own behalf: whatever becomes of it, ``then`` follows."""
-
-    __slots__ = ("_then",)
-
-    def __init__(self, command: Command, then: Callable[[Ending], None]) -> None:
-        super().__init__(command, readonly=False)
-        self._then = then
-
-    def end(self, ending: Ending) -> None:
-        """Go on."""
-        self.ending = ending
-        self._then(ending)

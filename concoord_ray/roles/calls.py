@@ -6,6 +6,7 @@ import asyncio
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -37,6 +38,21 @@ class PendingCall:
         if self.ending is None:
             raise RuntimeError("the call has not ended")
         return unpack(self.ending)
+
+
+class Withdrawal(PendingCall):
+    """A command on the session's own behalf: whatever becomes of it, ``then`` follows."""
+
+    __slots__ = ("_then",)
+
+    def __init__(self, command: Command, then: Callable[[Ending], None]) -> None:
+        super().__init__(command, readonly=False)
+        self._then = then
+
+    def end(self, ending: Ending) -> None:
+        """Go on."""
+        self.ending = ending
+        self._then(ending)
 
 
 class BlockingCall(PendingCall):
