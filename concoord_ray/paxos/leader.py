@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from concoord_ray.config import Config
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
 from concoord_ray.paxos.messages import P1a, P1b, P2a, P2b, PValue
 from concoord_ray.paxos.outputs import Decided, Outputs, Send
@@ -51,8 +52,8 @@ class _Scout:
 class Leader:
     """Scouts and commanders of one replica in one view. Idle until ``scout``; leading once ``is_leading``."""
 
-    def __init__(self, view: View, outputs: Outputs, *, noop: bytes, retransmit_interval_s: float, window: int) -> None:
-        """``window`` is how many adopted slots are proposed again at once; the owner bounds new ones by it too."""
+    def __init__(self, view: View, outputs: Outputs, config: Config, *, noop: bytes) -> None:
+        """At most ``max_slots_in_flight`` adopted slots are proposed again at once; the owner bounds new ones by it."""
         self.view = view
         self.ballot = BOTTOM
         #: True from the end of phase 1 until ``retire``.
@@ -63,13 +64,15 @@ class Leader:
         self.adopted_below = 0
         #: Where this leadership has proposed a stop-sign, None if it has not.
         self.stop_slot: int | None = None
+        #: The owner lets nothing new be proposed yet.
+        self.is_held = False
         #: Phase 1 met an acceptor that has dropped slots which this replica has not learned.
         self.is_behind = False
         self._outputs = outputs
         self._noop = noop
-        self._retransmit_interval_s = retransmit_interval_s
+        self._retransmit_interval_s = config.retransmit_interval_s
         self._scout: _Scout | None = None
-        self._window = window
+        self._window = config.max_slots_in_flight
         self._commanders: dict[int, _Commander] = {}
         #: Slots that phase 1 found, in order, whose turn in the window has not come.
         self._adopted: deque[Decided] = deque()
@@ -81,8 +84,8 @@ class Leader:
 
     @property
     def may_propose(self) -> bool:
-        """Leading, and no stop-sign on its way."""
-        return self.is_leading and self.stop_slot is None
+        """Leading, not held back, and no stop-sign on its way."""
+        return self.is_leading and self.stop_slot is None and not self.is_held
 
     @property
     def is_scouting(self) -> bool:
@@ -100,7 +103,7 @@ class Leader:
 
     def retire(self) -> None:
         """Stop leading or scouting. What was proposed and not decided is some later leader's to find."""
-        self.is_leading = False
+        self.is_leading = self.is_held = False
         self.stop_slot = None
         self._scout = None
         self._commanders.clear()

@@ -6,7 +6,7 @@ once a majority of the present acceptors has agreed to it, by a stop-sign.
 - An acceptor that is silent is replaced by another life at its index **that answers**, and only then: the ensemble is
   better off with the hope that the first comes back than without any. One that still answers is never replaced,
   whatever Ray believes of it.
-- A view is proposed only if a majority of its own acceptors has just answered.
+- A view is proposed only if a majority of its own acceptors has just answered, and a replica of it is there.
 - A replica belongs to the view however long it is away, since it votes on nothing, until the log that is kept for it
   grows long; then it is left out, and taken in again when it has caught up.
 """
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from concoord_ray.config import Config
-from concoord_ray.paxos.truncation import COPIES, Truncation
+from concoord_ray.paxos.truncation import COPIES, Truncation, is_long
 from concoord_ray.paxos.view import Member, View
 
 #: Within how many heartbeats an acceptor must have answered to count as alive.
@@ -104,25 +104,24 @@ class Membership:
             if member is not None:
                 acceptors.append(member)
         answering = sum(self._answers(member, alive_since_s) for member in acceptors)
-        if 2 * answering <= len(acceptors):
-            return view.acceptors, view.replicas
-        return tuple(acceptors), self._wanted_replicas(view, truncation, log_bytes)
+        voting = tuple(acceptors) if 2 * answering > len(acceptors) else view.acceptors
+        return voting, self._wanted_replicas(view, truncation, log_bytes)
 
     def _wanted_replicas(self, view: View, truncation: Truncation, log_bytes: int) -> tuple[int, ...]:
-        """All of them, without those that are away while the log is half as long as it may be."""
-        is_long = 2 * log_bytes > self._config.max_log_bytes
+        """All of them, without those that are away while the log is long; one at least that is there."""
         wanted = []
         for index in range(self.size.replicas):
-            progress = truncation.progress_of(index)
-            if index == self._index:
-                keep = True
-            elif index in view.replicas:
-                keep = progress is not None or not is_long
+            if index == self._index or index in view.replicas:
+                keep = self._is_there(index, truncation) or not is_long(log_bytes, self._config)
             else:
+                progress = truncation.progress_of(index)
                 keep = progress is not None and progress.applied_slot >= truncation.below
             if keep:
                 wanted.append(index)
-        return tuple(wanted) or view.replicas
+        return tuple(wanted) if any(self._is_there(index, truncation) for index in wanted) else view.replicas
+
+    def _is_there(self, index: int, truncation: Truncation) -> bool:
+        return index == self._index or truncation.progress_of(index) is not None
 
     def _answers(self, acceptor: Member, since_s: float) -> bool:
         return acceptor not in self._closed and self._heard_since(acceptor, since_s)

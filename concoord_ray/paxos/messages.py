@@ -146,6 +146,13 @@ class Behind(_Message, frozen=True, array_like=True, tag=12):
     from_slot: int
 
 
+class Following(_Message, frozen=True, array_like=True, tag=18):
+    """Replica to replica, in answer to a CatchUp: I heard just now from whoever leads with ``ballot`` in this epoch."""
+
+    epoch: int
+    ballot: Ballot
+
+
 class CatchUp(_Message, frozen=True, array_like=True, tag=9):
     """Replica to replica: send me the decisions from ``from_slot`` on."""
 
@@ -181,6 +188,6 @@ class NewerView(_Message, frozen=True, array_like=True, tag=10):
 
 AcceptorRequest = Union[P1a, P2a, Ping]
 ReplicaMessage = Union[
-    P1b, P2b, Pong, Decisions, Heartbeat, Progress, CatchUp, Behind, NewerView, SnapshotPull, SnapshotChunk
+    P1b, P2b, Pong, Decisions, Heartbeat, Progress, CatchUp, Behind, Following, NewerView, SnapshotPull, SnapshotChunk
 ]
 Message = Union[AcceptorRequest, ReplicaMessage]

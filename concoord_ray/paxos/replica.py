@@ -10,12 +10,12 @@ told is found by its successor's phase 1, as anything accepted is.
 
 Linearizable reads (PROTOCOL rule 5): ``confirm`` begins a ping round **after** the read arrived; when a majority of
 acceptors answers that it still promises this very ballot, no later leader can have decided anything before the round
-began. The read may then be served from a state in which every slot below ``read_barrier`` is applied. No clock is
-involved. A leader that has proposed a stop-sign begins no round (``may_confirm``): the next epoch may decide without
-it. Any other leader of this epoch has been outvoted by then, so its pings need no further care.
+began. The read may then be served from a state in which every slot below ``read_barrier`` is applied. A leader that has
+proposed a stop-sign begins no round (``may_confirm``): the next epoch may decide without it. Any other leader of this
+epoch has been outvoted by then, so its pings need no further care.
 
-Views (*Stoppable Paxos*, Lamport, Malkhi and Zhou 2008): whoever hands on a stop-sign enters the view that follows; the
-one who led runs phase 1 of it at once. A leader of a later epoch is believed at once, and asked for what is missing.
+Views (*Stoppable Paxos*, Lamport, Malkhi and Zhou 2008): whoever hands on a stop-sign enters the view that follows; who
+led runs phase 1 of it at once (``muster``). A leader of a later epoch is believed, and asked for what is missing.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import sys
 from concoord_ray.config import Config
 from concoord_ray.errors import Diverged
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
+from concoord_ray.paxos.catching_up import CatchingUp
 from concoord_ray.paxos.election import Election, Standing
 from concoord_ray.paxos.leader import Leader
 from concoord_ray.paxos.learner import Learner
@@ -34,6 +35,7 @@ from concoord_ray.paxos.messages import (
     Behind,
     CatchUp,
     Decisions,
+    Following,
     Heartbeat,
     Message,
     NewerView,
@@ -42,11 +44,11 @@ from concoord_ray.paxos.messages import (
     Pong,
     Progress,
 )
+from concoord_ray.paxos.muster import Muster
 from concoord_ray.paxos.outputs import Decided, Outputs, Send
-from concoord_ray.paxos.paging import decision_pages
 from concoord_ray.paxos.pings import Pings
 from concoord_ray.paxos.truncation import Truncation
-from concoord_ray.paxos.view import Member, View, following_view, stop_sign
+from concoord_ray.paxos.view import Member, Role, View, following_view, stop_sign
 
 
 class Replica:
@@ -62,13 +64,7 @@ class Replica:
         self._config = config
         self._noop = noop
         self.leader = self._leader_of(view)
-        self.election = Election(
-            me,
-            timeout_s=config.election_timeout_s,
-            line_step_s=config.heartbeat_interval_s,
-            rng=rng,
-            now_s=now_s,
-        )
+        self.election = Election(me, config, rng=rng, now_s=now_s)
         self.election.stand_in_line(now_s, len(view.replicas), behind=-1)
         #: The last ping round that a majority answered with this leadership's ballot.
         self.confirmed_nonce = -1
@@ -83,8 +79,8 @@ class Replica:
         self._behind_at: int | None = 0 if view.first_slot > 0 else None
         self._pings = Pings(self.outputs, self.truncation, config)
         self._next_heartbeat_s = now_s
-        #: What this leadership decided since it last told the other replicas.
-        self._untold: list[Decided] = []
+        self._catching_up = CatchingUp(self.outputs, self.learner, config)
+        self._muster = Muster(self.truncation, config, now_s)
 
     # What the owner asks.
 
@@ -139,10 +135,10 @@ class Replica:
 
     def again_from(self, slot: int) -> bool:
         """Hand on every slot from this one on once more; False, and nothing done, if the log does not reach back."""
-        if not self.learner.first_slot <= slot <= self.learner.next_slot:
-            return False
-        self.outputs.decisions[:] = self.learner.page(slot, sys.maxsize)
-        return True
+        reaches_back = self.learner.first_slot <= slot <= self.learner.next_slot
+        if reaches_back:
+            self.outputs.decisions[:] = self.learner.page(slot, sys.maxsize)
+        return reaches_back
 
     def abdicate(self, now_s: float) -> None:
         """Let another lead."""
@@ -167,15 +163,17 @@ class Replica:
             self._receive_decisions(source, message, now_s)
         elif isinstance(message, Heartbeat):
             self._receive_heartbeat(source, message, now_s)
-        elif isinstance(message, Progress):
+        elif isinstance(message, Progress) and source in self.peers:  # An earlier life's word is worth nothing.
             self.truncation.progressed(source, message, now_s)
+            self._muster.let_go(self.leader, now_s)
         elif isinstance(message, CatchUp):
-            self._receive_catch_up(source, message)
-        elif isinstance(message, Behind):
-            if message.from_slot == self.learner.next_slot:
-                self._behind_at = message.from_slot
+            self._receive_catch_up(source, message, now_s)
+        elif isinstance(message, Following):
+            self._receive_following(message, now_s)
+        elif isinstance(message, Behind) and message.from_slot == self.learner.next_slot:
+            self._behind_at = message.from_slot
         elif isinstance(message, NewerView) and message.view.epoch > self.view.epoch:
-            self._catch_up_from(self.peers)
+            self._catching_up.ask(self.peers, self.view.epoch, now_s)
 
     def _receive_answer(self, source: Member, message: P2b | Pong | P1b, now_s: float) -> None:
         if isinstance(message, P2b):
@@ -190,13 +188,18 @@ class Replica:
         if member in self._acceptors:
             self.leader.resend_to(member)
             self._pings.resend_to(member)
-        elif self.is_leader and member in self.peers:
-            self._send_heartbeat((member,))
+        elif member.role is Role.REPLICA:
+            self._muster.connected(member)
+            self._catching_up.forget()
+            if self.is_leader and member in self.peers:
+                self._send_heartbeat((member,))
 
     def disconnected(self, member: Member, now_s: float) -> None:
         """The connection to ``member`` was closed: if it led, suspect it at once."""
+        self._muster.disconnected(member)
         self.truncation.disconnected(member)
         self.membership.disconnected(member)
+        self._catching_up.forget()
         if member == self.election.leader:
             self.election.stand_in_line(now_s, len(self.view.replicas), behind=member.index)
 
@@ -206,6 +209,8 @@ class Replica:
             self._lead(now_s)
         elif now_s >= self.election.deadline_s:
             self._stand(now_s)
+        else:
+            self._scout_if_due(now_s)
         self.leader.tick(now_s)
         self.learner.truncate(min(self.truncation.below, self.truncation.applied_slot))
         self._pings.tick(self.leader.ballot if self.is_leader else None, now_s)
@@ -219,7 +224,8 @@ class Replica:
         self.truncation.heard(message.truncate_below)
         if message.epoch > self.view.epoch:  # Ballots of different epochs do not compare: the later epoch leads.
             self._step_down(source, BOTTOM, now_s)
-            self._catch_up_from((source,))
+            self.outputs.send.append(Send((source,), self.truncation.own_progress(self.view.epoch)))
+            self._catching_up.ask((source,), self.view.epoch, now_s)
             return
         if message.ballot < self.election.leader_ballot:
             return
@@ -227,20 +233,33 @@ class Replica:
             return
         if self.is_leader or message.ballot != self.election.leader_ballot or self.election.leader is None:
             self._step_down(source, message.ballot, now_s)
+        self.election.heard_at_s = now_s
         self.election.wait(now_s)
         self.outputs.send.append(Send((source,), self.truncation.own_progress(self.view.epoch)))
         if message.decided > self.learner.next_slot:  # Decisions leave before the heartbeat that counts them.
-            self._catch_up_from((source,))
+            self._catching_up.ask((source,), self.view.epoch, now_s)
+
+    def _receive_following(self, message: Following, now_s: float) -> None:
+        is_candidate = self.election.standing is Standing.CANDIDATE and not self.leader.is_scouting
+        if is_candidate and message.epoch == self.view.epoch and message.ballot >= self.election.leader_ballot:
+            self._pings.end()
+            self.election.stand_back(now_s)
 
     def _stand(self, now_s: float) -> None:
         """Candidacy begins with the question whether a majority of acceptors can be reached at all."""
         self.leader.retire()
-        self.election.leader = None
-        self.election.wait(now_s)
-        self._catch_up_from(self.peers)  # Our view may be long over: any peer that has come further helps.
+        self._pings.end()
+        self.election.stand(now_s)
+        # Our view may be long over: any peer that has come further helps. So does one that hears from the leader.
+        self._catching_up.forget()
+        self._catching_up.ask(self.peers, self.view.epoch, now_s)
         if self.me.index in self.view.replicas and self.learner.next_slot >= self.view.first_slot:
-            self.election.standing = Standing.CANDIDATE
             self._pings.begin(self.view, now_s)
+
+    def _scout_if_due(self, now_s: float) -> None:
+        asked = self._pings.round
+        if asked is not None and self.election.may_scout(asked.promised.values(), self.view.quorum, now_s):
+            self._scout(now_s)
 
     def _scout(self, now_s: float) -> None:
         self._pings.end()
@@ -259,12 +278,8 @@ class Replica:
             self._behind_at = self.learner.next_slot  # Its promise would not show what we miss: it does not count.
             return
         answered.promised[source] = message.promised
-        if self.election.standing is Standing.CANDIDATE and len(answered.promised) >= self.view.quorum:
-            self._pings.end()
-            self.election.wait(now_s)
-            if not self.election.defers_to(max(answered.promised.values())):
-                self._scout(now_s)
-        elif self.is_leader and answered.agreeing(self.leader.ballot) >= self.view.quorum:
+        self._scout_if_due(now_s)
+        if self.is_leader and answered.agreeing(self.leader.ballot) >= self.view.quorum:
             self.confirmed_nonce = answered.nonce
             self._pings.end()
 
@@ -281,6 +296,7 @@ class Replica:
             self.election.leader = self.me
             self.election.leader_ballot = self.leader.ballot
             self._next_heartbeat_s = now_s
+            self._muster.hold(self.leader, now_s)
             self._lead(now_s)
 
     # Leading.
@@ -293,15 +309,15 @@ class Replica:
         if decided is not None:
             self.leader.advance(now_s)
             ready = self.learner.learn(decided.slot, decided.value, is_final=False)
-            self._untold.extend(ready)
+            self._catching_up.gathered.extend(ready)
             self._hand_on(ready, now_s)
 
     def _lead(self, now_s: float) -> None:
         if not self.has_quorum(now_s):
             self._step_down(None, self.leader.ballot, now_s)
             return
-        self._tell(self.peers, self._untold)
-        self._untold = []
+        self._catching_up.tell_gathered(self.peers, self.view.epoch)
+        self._muster.let_go(self.leader, now_s)
         if now_s >= self._next_heartbeat_s:
             self._next_heartbeat_s = now_s + self._config.heartbeat_interval_s
             self.truncation.decide(self.view, self.learner, now_s)
@@ -319,43 +335,37 @@ class Replica:
     def _step_down(self, leader: Member | None, ballot: Ballot, now_s: float) -> None:
         self.leader.retire()
         self._pings.end()
-        self._untold = []
+        self._catching_up.gathered.clear()
         self.election.follow(leader, ballot, now_s)
 
     # Views.
 
     def _reconfigure(self, now_s: float) -> None:
         """Propose the view that the ensemble needs, if it is another one and the time is right for it."""
-        if self.leader.may_propose and self.truncation.have_entered(self.view):
+        if self.leader.may_propose and self._muster.is_complete(self.view, now_s):
             acceptors, replicas = self.membership.wanted(self.view, self.truncation, self.learner.log_bytes, now_s)
             if (acceptors, replicas) != (self.view.acceptors, self.view.replicas):
                 following = View(self.view.epoch + 1, acceptors, replicas, self.leader.next_slot + 1)
                 self.leader.propose(stop_sign(following), now_s)
 
     def _leader_of(self, view: View) -> Leader:
-        return Leader(
-            view,
-            self.outputs,
-            noop=self._noop,
-            retransmit_interval_s=self._config.retransmit_interval_s,
-            window=self._config.max_slots_in_flight,
-        )
+        return Leader(view, self.outputs, self._config, noop=self._noop)
 
     def _enter(self, view: View, now_s: float) -> None:
         """Take part in a view from its first slot on. Whoever led runs phase 1 of it at once."""
         was_leading = self.is_leader
         if was_leading:
-            self._tell(self.peers, self._untold)
+            self._catching_up.tell_gathered(self.peers, self.view.epoch)
         self._step_down(None if was_leading else self.election.leader, BOTTOM, now_s)
         self.election.leader_ballot = BOTTOM
         self.view = view
         self.leader = self._leader_of(view)
         self._acceptors = frozenset(view.acceptors)
         self.majority_heard_at_s = now_s
-        leader = self.election.leader
+        self._muster.begin(now_s)
         if was_leading and self.me.index in view.replicas:
             self._scout(now_s)
-        elif leader is not None and leader.index not in view.replicas:
+        elif (leader := self.election.leader) is not None and leader.index not in view.replicas:
             self.election.stand_in_line(now_s, len(view.replicas), behind=leader.index)
 
     # Learning.
@@ -377,22 +387,13 @@ class Replica:
         for slot, value in enumerate(message.values, message.first_slot):
             self._hand_on(self.learner.learn(slot, value, is_final=True), now_s)
         if before < self.learner.next_slot < message.decided:  # One page has helped, another will.
-            self._catch_up_from((source,))
+            self._catching_up.ask((source,), self.view.epoch, now_s)
 
-    def _catch_up_from(self, peers: tuple[Member, ...]) -> None:
-        if peers:
-            self.outputs.send.append(Send(peers, CatchUp(self.view.epoch, self.learner.next_slot)))
-
-    def _receive_catch_up(self, source: Member, message: CatchUp) -> None:
-        if message.from_slot < self.learner.first_slot:
-            self.outputs.send.append(Send((source,), Behind(self.view.epoch, message.from_slot)))
-            return
-        self._tell((source,), self.learner.page(message.from_slot, self._config.catch_up_page_bytes))
-
-    def _tell(self, to: tuple[Member, ...], decided: list[Decided]) -> None:
-        below, page_bytes = self.learner.next_slot, self._config.catch_up_page_bytes
-        for page in decision_pages(self.view.epoch, decided if to else [], below, page_bytes):
-            self.outputs.send.append(Send(to, page))
+    def _receive_catch_up(self, source: Member, message: CatchUp, now_s: float) -> None:
+        self._catching_up.answer(source, message, self.view.epoch)
+        election = self.election
+        if election.leader not in (None, self.me, source) and election.heard_lately(now_s):
+            self.outputs.send.append(Send((source,), Following(self.view.epoch, election.leader_ballot)))
 
     def _send_heartbeat(self, to: tuple[Member, ...]) -> None:
         decided, below = self.learner.next_slot, self.truncation.below

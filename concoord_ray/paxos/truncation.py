@@ -31,8 +31,9 @@ class Truncation:
         self.durable_slot = 0
         self._index = index
         self._config = config
-        self._progress: dict[Member, Progress] = {}
-        self._told_at_s: dict[Member, float] = {}
+        #: What each other replica has said lately, and when.
+        self.progress: dict[Member, Progress] = {}
+        self.told_at_s: dict[Member, float] = {}
 
     def own_progress(self, epoch: int) -> Progress:
         """What this replica says of itself."""
@@ -40,30 +41,22 @@ class Truncation:
 
     def progressed(self, replica: Member, progress: Progress, now_s: float) -> None:
         """A replica has told how far it has come."""
-        self._progress[replica] = progress
-        self._told_at_s[replica] = now_s
+        self.progress[replica] = progress
+        self.told_at_s[replica] = now_s
 
     def retain(self, replicas: tuple[Member, ...]) -> None:
         """These are the lives that there are."""
-        for replica in [replica for replica in self._progress if replica not in replicas]:
+        for replica in [replica for replica in self.progress if replica not in replicas]:
             self.disconnected(replica)
 
     def disconnected(self, replica: Member) -> None:
         """Nobody knows what becomes of a replica that is not there."""
-        self._progress.pop(replica, None)
-        self._told_at_s.pop(replica, None)
-
-    def have_entered(self, view: View) -> bool:
-        """Whether the epoch before this one is over for all: everyone heard of is in this one, and with storage enough
-        disks hold what happened before it. Until then no further view is due, since its members might be needed.
-        """
-        if any(progress.epoch < view.epoch for progress in self._progress.values()):
-            return False
-        return not self._config.storage or self._durable_below(view) >= view.first_slot
+        self.progress.pop(replica, None)
+        self.told_at_s.pop(replica, None)
 
     def progress_of(self, index: int) -> Progress | None:
         """What the replica at an index has said lately, None if nothing."""
-        return next((progress for member, progress in self._progress.items() if member.index == index), None)
+        return next((progress for member, progress in self.progress.items() if member.index == index), None)
 
     def present(self, view: View) -> int:
         """How many other replicas of the view have said something lately."""
@@ -76,29 +69,35 @@ class Truncation:
     def decide(self, view: View, learner: Learner, now_s: float) -> None:
         """The leader's turn, once a heartbeat: raise the mark, in steps that are worth it."""
         config = self._config
-        for silent in [r for r, at_s in self._told_at_s.items() if now_s - at_s > config.election_timeout_s]:
+        for silent in [r for r, at_s in self.told_at_s.items() if now_s - at_s > config.election_timeout_s]:
             self.disconnected(silent)
-        safe = self._safe_below(view)
+        safe = self._safe_below(view, learner.log_bytes)
         if safe - self.below >= config.truncate_slots or (
             safe > self.below and learner.log_bytes >= config.truncate_log_bytes
         ):
             self.below = safe
 
-    def _safe_below(self, view: View) -> int:
+    def _safe_below(self, view: View, log_bytes: int) -> int:
+        """Whoever is on its way into the view is waited for too, while the log is not long: it would never arrive."""
         applied = [self.applied_slot]
         for index in view.replicas:
-            if index != self._index:
-                progress = self.progress_of(index)
-                if progress is None:
-                    return self.below
+            if index != self._index and self.progress_of(index) is None:
+                return self.below
+        for member, progress in self.progress.items():
+            if member.index in view.replicas or not is_long(log_bytes, self._config):
                 applied.append(progress.applied_slot)
-        return min(*applied, self._durable_below(view)) if self._config.storage else min(applied)
+        return min(*applied, self.durable_below(view)) if self._config.storage else min(applied)
 
-    def _durable_below(self, view: View) -> int:
-        """What two replicas of the view, or all if it has fewer, hold on disk."""
+    def durable_below(self, view: View) -> int:
+        """What two replicas of the view hold on disk; all of those that are there, if they are fewer."""
         durable = [self.durable_slot]
         for index in view.replicas:
             progress = self.progress_of(index)
-            if index != self._index:
-                durable.append(0 if progress is None else progress.durable_slot)
+            if index != self._index and progress is not None:
+                durable.append(progress.durable_slot)
         return sorted(durable, reverse=True)[:COPIES][-1]
+
+
+def is_long(log_bytes: int, config: Config) -> bool:
+    """Whether the log is half as long as it may be: nobody who is away is waited for any more."""
+    return 2 * log_bytes > config.max_log_bytes

@@ -14,6 +14,7 @@ from concoord_ray.paxos.messages import (
     Behind,
     CatchUp,
     Decisions,
+    Following,
     Heartbeat,
     NewerView,
     P1a,
@@ -74,8 +75,8 @@ class Discovery(Protocol):
 
 
 WireMessage = Union[
-    P1a, P1b, P2a, P2b, Ping, Pong, Decisions, Heartbeat, Progress, CatchUp, Behind, NewerView,
-    SnapshotPull, SnapshotChunk, Checkpoint, Reinstall, Halt,
+    P1a, P1b, P2a, P2b, Ping, Pong, Decisions, Heartbeat, Progress, CatchUp, Behind, Following,
+    NewerView, SnapshotPull, SnapshotChunk, Checkpoint, Reinstall, Halt,
     Request, Read, KeepAlive, Kept, Reply, NotLeader, Leading, Busy,
     Report, Directory, Watch, LeaseOver,
 ]  # fmt: skip

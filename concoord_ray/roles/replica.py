@@ -11,21 +11,10 @@ import asyncio
 import logging
 import random
 import time
+from typing import get_args
 
 from concoord_ray.directory import Directory, MemberReport
-from concoord_ray.paxos.messages import (
-    Behind,
-    CatchUp,
-    Decisions,
-    Heartbeat,
-    NewerView,
-    P1b,
-    P2b,
-    Pong,
-    Progress,
-    SnapshotChunk,
-    SnapshotPull,
-)
+from concoord_ray.paxos.messages import ReplicaMessage
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles.archive import Archive
@@ -33,21 +22,17 @@ from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, e
 from concoord_ray.roles.lane import Lane
 from concoord_ray.roles.node import Node, exit_broken
 from concoord_ray.rsm.calls import Applied
-from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import KeepAlive, Read, Reply, Request
-from concoord_ray.rsm.divergence import Halt, Reinstall
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.service import Service
 from concoord_ray.rsm.snapshot import SnapshotFailed
+from concoord_ray.rsm.state import StateMessage
 from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.rsm.wire import NOOP
 
 logger = logging.getLogger(__name__)
 
-_FROM_PEERS = (
-    P2b, Pong, P1b, Decisions, Heartbeat, Progress, CatchUp, Behind, NewerView, SnapshotPull, SnapshotChunk,
-    Checkpoint, Reinstall, Halt,
-)  # fmt: skip
+_FROM_PEERS = (*get_args(ReplicaMessage), *get_args(StateMessage))
 
 
 class ReplicaRole:

@@ -66,7 +66,7 @@ def acceptance(number: Ballot, slot: int) -> P2b:
 
 def scouting(number: Ballot, from_slot: int = 0, acceptors: int = 3) -> Leader:
     """A leader in phase 1, its questions sent."""
-    leader = Leader(view(acceptors), Outputs(), noop=NOOP, retransmit_interval_s=0.25, window=16)
+    leader = Leader(view(acceptors), Outputs(), CONFIG, noop=NOOP)
     leader.scout(number, from_slot, now_s=0.0)
     sent_by(leader)
     return leader
@@ -89,8 +89,8 @@ def no_decisions(slot: int) -> bytes | None:
     return None
 
 
-def follower(index: int = 0, now_s: float = 0.0, incarnation: int = 0) -> Replica:
+def follower(index: int = 0, now_s: float = 0.0, incarnation: int = 0, config: Config = CONFIG) -> Replica:
     """A replica that has just started."""
-    one = Replica(replica(index, incarnation), view(), CONFIG, noop=NOOP, rng=random.Random(index), now_s=now_s)
+    one = Replica(replica(index, incarnation), view(), config, noop=NOOP, rng=random.Random(index), now_s=now_s)
     one.set_members(tuple(map(acceptor, range(3))), tuple(map(replica, range(3))))
     return one

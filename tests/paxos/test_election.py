@@ -8,11 +8,11 @@ import pytest
 
 from concoord_ray.paxos.ballot import BOTTOM
 from concoord_ray.paxos.election import Election, Standing
-from tests.paxos.pieces import ballot, replica
+from tests.paxos.pieces import CONFIG, ballot, replica
 
 
 def election(index: int = 0, seed: int = 0) -> Election:
-    return Election(replica(index), timeout_s=1.0, line_step_s=0.1, rng=random.Random(seed), now_s=0.0)
+    return Election(replica(index), CONFIG, rng=random.Random(seed), now_s=0.0)
 
 
 def test_timeouts_are_drawn_between_one_and_two_election_timeouts() -> None:

@@ -1,4 +1,4 @@
-"""When a resizing is done, and nobody needs the members that have left."""
+"""Which view there should be, when nobody needs the members that have left, and how long the log is kept."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import pytest
 
 from concoord_ray.config import Config
-from concoord_ray.paxos.membership import Size, is_reached
+from concoord_ray.paxos.learner import Learner
+from concoord_ray.paxos.membership import Membership, Size, is_reached
+from concoord_ray.paxos.messages import Progress
+from concoord_ray.paxos.truncation import Truncation
 from concoord_ray.paxos.view import View
-from tests.paxos.pieces import view
+from tests.paxos.pieces import acceptor, follower, replica, view
 
 SIZE = Size(acceptors=3, replicas=3)
 IN_MEMORY = Config()
@@ -55,3 +58,76 @@ def test_a_lone_replica_needs_its_own_disk_only() -> None:
 def test_members_of_other_indices_are_not_those_that_are_wanted() -> None:
     odd = View(1, (*view().acceptors[:2], view(acceptors=5).acceptors[4]), (0, 1, 3))
     assert not is_reached(SIZE, [(odd, 0)] * 3, IN_MEMORY)
+
+
+# What the leader would make of it.
+
+
+def judged(size: Size, current: View, alive: tuple[int, ...], replicas: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """The indices of the view that replica 0 wants, when these acceptors answer and these other replicas report."""
+    membership, truncation = Membership(0, IN_MEMORY), Truncation(0, IN_MEMORY)
+    membership.size = size
+    for index in alive:
+        membership.heard(acceptor(index), 10.0)
+    for index in replicas:
+        truncation.progressed(replica(index), Progress(0, 100, 0), 10.0)
+    acceptors, kept = membership.wanted(current, truncation, 0, 10.1)
+    return [each.index for each in acceptors], list(kept)
+
+
+def test_it_is_not_handed_to_a_dead_replica() -> None:
+    membership, truncation = Membership(1, IN_MEMORY), Truncation(1, IN_MEMORY)
+    membership.size = Size(3, 1)
+    for index in range(3):
+        membership.heard(acceptor(index), 10.0)
+    assert membership.wanted(view(), truncation, 0, 10.1)[1] == (0, 1, 2)
+    truncation.progressed(replica(0), Progress(0, 1, 0), 10.0)
+    assert membership.wanted(view(), truncation, 0, 10.1)[1] == (0,)
+
+
+def test_acceptors_that_cannot_change_keep_no_replica() -> None:
+    """Two of five are dead, and just those are to stay: the others go on, and replicas come and go all the same."""
+    five = view(acceptors=5)
+    assert judged(Size(3, 2), five, (2, 3, 4), (1,)) == ([0, 1, 2, 3, 4], [0, 1])
+    assert judged(Size(3, 2), five, (0, 1, 2, 3, 4), (1,)) == ([0, 1, 2], [0, 1])
+
+
+def test_an_acceptor_whose_connection_was_closed_does_not_count_as_alive() -> None:
+    membership, truncation = Membership(0, IN_MEMORY), Truncation(0, IN_MEMORY)
+    membership.size = Size(4, 3)
+    newcomer = acceptor(3)
+    membership.set_acceptors((*map(acceptor, range(3)), newcomer))
+    for member in (acceptor(0), acceptor(1), newcomer):
+        membership.heard(member, 10.0)
+    assert len(membership.wanted(view(), truncation, 0, 10.1)[0]) == 4
+    membership.disconnected(newcomer)
+    assert len(membership.wanted(view(), truncation, 0, 10.1)[0]) == 3
+    membership.heard(newcomer, 10.2)
+    assert len(membership.wanted(view(), truncation, 0, 10.3)[0]) == 4
+
+
+# How long the log is kept.
+
+
+def kept_below(truncation: Truncation, learner: Learner) -> int:
+    truncation.decide(view(replicas=2), learner, 10.0)
+    return truncation.below
+
+
+def test_the_log_waits_for_a_replica_that_is_on_its_way_into_the_view() -> None:
+    """Its snapshot would be too old by the time it is there, again and again."""
+    truncation, learner = Truncation(0, Config(truncate_slots=10)), Learner()
+    truncation.applied_slot = 500
+    truncation.progressed(replica(1), Progress(0, 500, 0), 10.0)
+    truncation.progressed(replica(2), Progress(0, 0, 0), 10.0)
+    assert kept_below(truncation, learner) == 0
+    learner.log_bytes = IN_MEMORY.max_log_bytes // 2 + 1  # But not until commands have to be refused.
+    assert kept_below(truncation, learner) == 500
+
+
+def test_the_word_of_an_earlier_life_is_worth_nothing() -> None:
+    one = follower(0)
+    one.receive(replica(1, incarnation=1), Progress(0, 100, 0), 1.0)
+    assert one.truncation.progress == {}
+    one.receive(replica(1), Progress(0, 100, 0), 1.0)
+    assert one.truncation.progress_of(1) == Progress(0, 100, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from concoord_ray.config import Config
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
 from concoord_ray.paxos.election import Standing
 from concoord_ray.paxos.messages import CatchUp, Decisions, Heartbeat, Message, P1a, P1b, P2a, P2b, Ping, Pong, Progress
@@ -20,9 +21,9 @@ def pong_from(one: Replica, *indices: int, promised: Ballot = BOTTOM, now_s: flo
         one.receive(acceptor(index), Pong(0, promised, nonce, 0), now_s)
 
 
-def scout(index: int = 0, now_s: float = 0.0) -> Replica:
+def scout(index: int = 0, now_s: float = 0.0, config: Config = CONFIG) -> Replica:
     """A replica in phase 1."""
-    one = follower(index, now_s)
+    one = follower(index, now_s, config=config)
     one.tick(now_s + index)
     pong_from(one, 0, 1, now_s=now_s + index)
     assert one.election.standing is Standing.SCOUT
@@ -30,8 +31,8 @@ def scout(index: int = 0, now_s: float = 0.0) -> Replica:
     return one
 
 
-def leader(now_s: float = 0.0) -> Replica:
-    one = scout(now_s=now_s)
+def leader(now_s: float = 0.0, config: Config = CONFIG) -> Replica:
+    one = scout(now_s=now_s, config=config)
     for index in (0, 1):
         one.receive(acceptor(index), promise(one.leader.ballot), now_s)
     assert one.is_leader
@@ -112,6 +113,8 @@ def test_a_replica_that_restarts_leads_in_the_end_if_nobody_else_does() -> None:
     pong_from(one, 0, 1, promised=ballot(4, 1))
     one.tick(2 * CONFIG.election_timeout_s)
     pong_from(one, 0, 1, promised=ballot(4, 1), now_s=2.0)
+    assert not one.leader.is_scouting, "others may hear from a leader"
+    one.tick(2 * CONFIG.election_timeout_s + CONFIG.heartbeat_interval_s)
     assert one.leader.ballot > ballot(4, 1)
     assert one.leader.is_scouting
 
@@ -239,8 +242,7 @@ def test_a_page_that_is_not_the_last_is_followed_by_the_next() -> None:
 
 @pytest.mark.parametrize("sizes", [[1], [9, 9, 9], [5, 5, 5, 5], [30], [1, 30, 1]])
 def test_decisions_are_told_a_page_at_a_time(sizes: list[int]) -> None:
-    one = leader()
-    one._config = replace(CONFIG, catch_up_page_bytes=10)
+    one = leader(config=replace(CONFIG, catch_up_page_bytes=10))
     for size in sizes:
         decide(one, b"x" * size)
     one.tick(0.02)
@@ -330,8 +332,9 @@ def test_a_nonce_is_never_used_again_not_even_in_the_next_leadership() -> None:
     one.receive(acceptor(0), P2b(0, ballot(0), ballot(5, 1), 0), 0.0)
     one.tick(5.0)
     pong_from(one, 0, 1, promised=ballot(5, 1), now_s=5.0)
+    one.tick(5.0 + CONFIG.heartbeat_interval_s)
     for index in (0, 1):
-        one.receive(acceptor(index), promise(one.leader.ballot), 5.0)
+        one.receive(acceptor(index), promise(one.leader.ballot), 5.1)
     assert one.is_leader
     assert one.confirm(5.0) > first
     assert one.confirmed_nonce < first

@@ -1,0 +1,76 @@
+"""Entering an epoch together.
+
+A replica that has handed on a stop-sign is in the next epoch at once, and may be the only one who knows of it. Two
+things wait until the others have followed:
+
+- **The first proposal.** Were something acknowledged in an epoch that one replica alone knows of, and that replica
+  lost, then nobody would look for it among the acceptors of that epoch.
+- **The next view change**, which may end the service of members that whoever is behind still needs. With storage the
+  disks, too, must hold what happened before the epoch: a replica that restarts from an older snapshot is behind.
+
+Nobody is waited for without end. A dead replica is not linked; one that is silent, or takes too long, gets what it
+misses from whoever leads.
+"""
+
+from __future__ import annotations
+
+from concoord_ray.config import Config
+from concoord_ray.paxos.leader import Leader
+from concoord_ray.paxos.truncation import Truncation
+from concoord_ray.paxos.view import Member, View
+
+#: For how many election timeouts the next view change waits for those that are in an earlier epoch.
+_PATIENCE_ELECTIONS = 10
+#: Who has told nothing for so many heartbeats is not waited for at all.
+_SILENT_HEARTBEATS = 5
+
+
+class Muster:
+    """What one replica knows of who is in its epoch."""
+
+    def __init__(self, truncation: Truncation, config: Config, now_s: float) -> None:
+        self._truncation = truncation
+        self._config = config
+        #: The other replicas that a connection is open to.
+        self._linked: set[Member] = set()
+        self._began_at_s = now_s
+        self._held_at_s = now_s
+
+    def begin(self, now_s: float) -> None:
+        """This replica has entered another epoch."""
+        self._began_at_s = now_s
+
+    def connected(self, replica: Member) -> None:
+        """A connection to a replica is open."""
+        self._linked.add(replica)
+
+    def disconnected(self, replica: Member) -> None:
+        """The connection to a replica was closed."""
+        self._linked.discard(replica)
+
+    def hold(self, leader: Leader, now_s: float) -> None:
+        """Phase 1 has ended: hold new proposals back if nothing has happened in the epoch yet."""
+        leader.is_held = leader.view.epoch > 0 and leader.adopted_below == leader.view.first_slot
+        self._held_at_s = now_s
+
+    def let_go(self, leader: Leader, now_s: float) -> None:
+        """Hold nothing back any more once everyone who is there is in this epoch, or has had its time."""
+        if leader.is_held and (
+            now_s - self._held_at_s >= self._config.election_timeout_s or self._has_entered(leader.view, now_s)
+        ):
+            leader.is_held = False
+
+    def is_complete(self, view: View, now_s: float) -> bool:
+        """Whether nobody needs the epoch before this one, so that a further view may follow."""
+        is_patient = now_s - self._began_at_s < _PATIENCE_ELECTIONS * self._config.election_timeout_s
+        if is_patient and any(progress.epoch < view.epoch for progress in self._truncation.progress.values()):
+            return False
+        return not self._config.storage or self._truncation.durable_below(view) >= view.first_slot
+
+    def _has_entered(self, view: View, now_s: float) -> bool:
+        told, told_at_s = self._truncation.progress, self._truncation.told_at_s
+        lately_s = now_s - _SILENT_HEARTBEATS * self._config.heartbeat_interval_s
+        return not any(
+            replica not in told or (told[replica].epoch < view.epoch and told_at_s[replica] >= lately_s)
+            for replica in self._linked
+        )
