@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Union
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Union
 
 import msgspec
 import ray
@@ -20,7 +20,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from concoord_ray import genesis
 from concoord_ray.directory import MemberReport
+from concoord_ray.errors import StorageError
 from concoord_ray.genesis import NAMESPACE, Plan
+from concoord_ray.net.backoff import Backoff
 from concoord_ray.net.identity import Address
 from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.view import Role, View
@@ -35,12 +37,15 @@ Key = tuple[Role, Union[int, str]]
 
 decode_parcel = msgspec.msgpack.Decoder(Parcel).decode
 
+AnyRole = Union[AcceptorRole, ReplicaRole, RegistryRole, GatewayRole]
 _ROLES: dict[Role, type[AcceptorRole] | type[ReplicaRole] | type[RegistryRole] | type[GatewayRole]] = {
     Role.ACCEPTOR: AcceptorRole,
     Role.REPLICA: ReplicaRole,
     Role.REGISTRY: RegistryRole,
     Role.GATEWAY: GatewayRole,
 }
+logger = logging.getLogger(__name__)
+
 #: What a role asks Ray for. Bundles of nothing are refused, and any share of a CPU, however small, would take the last
 #: whole one from the tasks of its node: a node of one CPU could run none.
 _ROLE_MEMORY_BYTES = 1 << 20
@@ -60,11 +65,17 @@ class RayDiscovery:
 
     async def view(self) -> View:
         """See ``Discovery``."""
+        config = self._plan.config
         while True:
-            view = await asyncio.to_thread(genesis.find_view, self._plan)
+            try:
+                view = await asyncio.to_thread(genesis.find_view, self._plan)
+            except Exception as error:  # Whatever Ray raises while its GCS is away.
+                logger.warning("cannot ask Ray for the first view (%s); trying again", error)
+                await asyncio.sleep(config.report_interval_s)
+                continue
             if view is not None:
                 return view
-            await asyncio.sleep(self._plan.config.view_poll_interval_s)
+            await asyncio.sleep(config.view_poll_interval_s)
 
     async def registries(self) -> dict[int, tuple[Address, int]]:
         """See ``Discovery``."""
@@ -77,12 +88,20 @@ class RayDiscovery:
                 ray.get_actor, self._plan.actor_name(Role.REGISTRY, index), namespace=NAMESPACE
             )
             encoded = await asyncio.wait_for(actor.describe.remote(), DESCRIBE_TIMEOUT_S)
-        except (ValueError, asyncio.TimeoutError, ray.exceptions.RayActorError):  # Not created yet, or restarting.
+        except (ValueError, asyncio.TimeoutError, ray.exceptions.RayError):  # Not created yet, or restarting.
             return None
         return msgspec.msgpack.decode(encoded, type=MemberReport)
 
 
-def describe(plan: Plan, members: Sequence[Key], timeout_s: float = DESCRIBE_TIMEOUT_S) -> dict[Key, MemberReport]:
+class Described(NamedTuple):
+    """What members say of themselves."""
+
+    reports: dict[Key, MemberReport]
+    #: Of those that live and cannot serve, why.
+    faults: dict[Key, str]
+
+
+def describe(plan: Plan, members: Sequence[Key], timeout_s: float = DESCRIBE_TIMEOUT_S) -> Described:
     """Ask members through Ray who and where they are; those that do not answer in time are left out."""
     refs: dict[Any, Key] = {}
     for role, index in members:
@@ -91,20 +110,26 @@ def describe(plan: Plan, members: Sequence[Key], timeout_s: float = DESCRIBE_TIM
         except ValueError:  # No such actor: not created yet, or gone for good.
             continue
         refs[actor.describe.remote()] = (role, index)
+    described = Described({}, {})
     if not refs:
-        return {}
+        return described
     ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=timeout_s)
-    reports = {}
     for ref in ready:
         try:
-            reports[refs[ref]] = msgspec.msgpack.decode(ray.get(ref), type=MemberReport)
+            described.reports[refs[ref]] = msgspec.msgpack.decode(ray.get(ref), type=MemberReport)
         except ray.exceptions.RayActorError:  # It died while it was asked.
             continue
-    return reports
+        except ray.exceptions.RayTaskError as error:
+            described.faults[refs[ref]] = str(error.cause)
+    return described
 
 
 class RoleActor:
-    """The Ray actor around one role."""
+    """The Ray actor around one role.
+
+    Ray never again starts an actor whose constructor has raised. So a role that cannot start, for want of a disk above
+    all, is started again by its actor, until the machine is mended; meanwhile the actor says what is wrong with it.
+    """
 
     async def __init__(self, boot: bytes) -> None:  # type: ignore[misc]  # Ray awaits it, on the actor's loop.
         level = os.environ.get("CONCOORD_LOG_LEVEL", "WARNING")
@@ -116,15 +141,46 @@ class RoleActor:
             context.get_node_id(),
             os.getpid(),
         )
-        self._role = _ROLES[decoded.role](decoded, place, RayDiscovery(decoded))
-        await self._role.start()
+        self._role: AnyRole | None = None
+        self._has_started = asyncio.Event()
+        self._fault = ""
+        if not await self._start(decoded, place):
+            self._starting = asyncio.get_running_loop().create_task(self._keep_starting(decoded, place))
+
+    async def _start(self, boot: Boot, place: Whereabouts) -> bool:
+        try:
+            role = _ROLES[boot.role](boot, place, RayDiscovery(boot))
+            await role.start()
+        except Exception as error:
+            is_known = str(error) == self._fault
+            self._fault = str(error)
+            level = logging.INFO if is_known else logging.CRITICAL
+            logger.log(level, "%s %d cannot start, and tries again: %s", boot.role, boot.index, error)
+            if not isinstance(error, (StorageError, OSError)):
+                logger.log(level, "which is no fault of a disk", exc_info=error)
+            return False
+        self._role = role
+        self._has_started.set()
+        return True
+
+    async def _keep_starting(self, boot: Boot, place: Whereabouts) -> None:
+        backoff = Backoff(boot.config.disk_retry_s / 8, boot.config.disk_retry_s)
+        is_started = False
+        while not is_started:
+            await asyncio.sleep(backoff.next_s())
+            is_started = await self._start(boot, place)
+        logger.critical("%s %d has started after all", boot.role, boot.index)
 
     @ray.method(concurrency_group=_STATUS)
     async def describe(self) -> bytes:
-        """Who and where this member is, as an encoded ``MemberReport``.
+        """Who and where this member is, as an encoded ``MemberReport``; raises ``StorageError`` if it cannot serve.
 
         Answered on a loop of its own: user code that holds up the role's loop does not hold up the news of it.
         """
+        if self._role is None:
+            raise StorageError(self._fault)
+        if self._role.node.fault is not None:
+            raise StorageError(str(self._role.node.fault))
         return msgspec.msgpack.encode(self._role.node.own_report())
 
 
@@ -133,13 +189,14 @@ class ReplicaActor(RoleActor):
 
     async def snapshot(self, applied_slot: int) -> bytes:
         """See ``ReplicaRole.snapshot``."""
-        return await self._replica().snapshot(applied_slot)
+        return await (await self._replica()).snapshot(applied_slot)
 
     async def seed(self, snapshot: bytes) -> None:
         """See ``ReplicaRole.seed``."""
-        await self._replica().seed(snapshot)
+        await (await self._replica()).seed(snapshot)
 
-    def _replica(self) -> ReplicaRole:
+    async def _replica(self) -> ReplicaRole:
+        await self._has_started.wait()
         if not isinstance(self._role, ReplicaRole):
             raise TypeError("only a replica has a state")
         return self._role
@@ -150,6 +207,7 @@ class GatewayActor(RoleActor):
 
     async def call(self, parcel: bytes, *values: Any) -> Any:
         """See ``GatewayRole.call``; ``parcel`` is an encoded ``Parcel``."""
+        await self._has_started.wait()
         if not isinstance(self._role, GatewayRole):
             raise TypeError("only a gateway carries calls")
         return await self._role.call(decode_parcel(parcel), values)
@@ -158,34 +216,37 @@ class GatewayActor(RoleActor):
 # Starting and finding them.
 
 
-def create_group(plan: Plan, size: Size, nodes: Mapping[int, str]) -> PlacementGroup:
-    """The placement group: bundle i is for acceptor i, replica i and registry i. Found if it exists.
+def bundles_of(plan: Plan, size: Size) -> int:
+    """How many bundles there are: bundle i is for acceptor i, replica i and registry i."""
+    return max(*size, plan.config.registries)
 
-    ``nodes`` says on which node a bundle has to be, for those that have data there.
+
+def create_group(plan: Plan, size: Size) -> PlacementGroup:
+    """The placement group that the ensemble begins with. Found if it exists."""
+    return _group(plan, plan.group_name, bundles_of(plan, size), plan.config.placement)
+
+
+def create_group_for(plan: Plan, index: int, node: str = "", others: Collection[str] = ()) -> PlacementGroup:
+    """A group of one bundle: for an index that the first group has no bundle for, since groups do not grow, or for
+    members whose data are on ``node``. Found if it exists.
+
+    They are placed there if they can be, and elsewhere when that node is lost, but on none of the ``others``.
     """
-    bundles = range(max(*size, plan.config.registries))
-    return _group(plan, plan.group_name, [nodes.get(index, "") for index in bundles])
+    settings: dict[str, Any] = {}
+    if node:
+        settings["_soft_target_node_id"] = node
+    if others:
+        settings["bundle_label_selector"] = [{"ray.io/node-id": f"!in({','.join(others)})"}]
+    return _group(plan, f"{plan.group_name}:{index}", 1, "STRICT_PACK", **settings)
 
 
-def create_group_for(plan: Plan, index: int) -> PlacementGroup:
-    """A group of one bundle, for members whose index the first group has no bundle for: groups do not grow."""
-    return _group(plan, f"{plan.group_name}:{index}", [""])
-
-
-def _group(plan: Plan, name: str, nodes: list[str]) -> PlacementGroup:
+def _group(plan: Plan, name: str, bundles: int, strategy: str, **settings: Any) -> PlacementGroup:
     bundle = {"memory": float(_ROLE_MEMORY_BYTES * _ROLES_IN_A_BUNDLE)}
-    selector = [{"ray.io/node-id": node} if node else {} for node in nodes]
     with contextlib.suppress(ValueError):  # There is none yet. To ask first spares the log a complaint of Ray's.
         found: PlacementGroup = ray.util.get_placement_group(name)
         return found
     try:
-        made: PlacementGroup = placement_group(
-            [bundle] * len(nodes),
-            plan.config.placement,
-            name=name,
-            lifetime="detached",
-            bundle_label_selector=selector if any(nodes) else None,
-        )
+        made: PlacementGroup = placement_group([bundle] * bundles, strategy, name=name, lifetime="detached", **settings)
     except ray.exceptions.RaySystemError:  # Somebody else was first.
         made = ray.util.get_placement_group(name)
     return made

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.placement_group import PlacementGroup
 
 from concoord_ray import actors, genesis
 from concoord_ray.attach import ask, attachment_to, detach
+from concoord_ray.building import build, destroy, start_members
 from concoord_ray.config import Config
-from concoord_ray.directory import MemberReport
 from concoord_ray.errors import CallTimeout, ConfigurationError, QuorumLost
 from concoord_ray.genesis import Plan
 from concoord_ray.handle import Handle
@@ -132,12 +131,12 @@ def init(
         if found is not None and is_again:
             genesis.put_size(plan, found.size)
             genesis.propose_view(plan, found.view)
-            _build(plan, until_s, found.nodes)
+            build(plan, until_s, found.nodes)
         elif genesis.find_view(plan) is None:
-            _build(plan, until_s, {})
+            build(plan, until_s, {})
     except BaseException:
         if is_ours and (is_again or genesis.find_view(plan) is None):
-            _destroy(plan)
+            destroy(plan)
         raise
     attachment_to(name, plan.ensemble).client.wait_until_open(max(1.0, until_s - time.monotonic()))
     return Ensemble(plan)
@@ -154,7 +153,7 @@ def shutdown(name: str = DEFAULT_ENSEMBLE) -> None:
     detach(name)
     plan = genesis.find_plan(name)
     if plan is not None:
-        _destroy(plan)
+        destroy(plan)
 
 
 def status(name: str = DEFAULT_ENSEMBLE) -> EnsembleStatus:
@@ -253,10 +252,10 @@ def recover(
     seed = state.moved_to(plan.ensemble)
     detach(name)
     if old is not None:
-        _destroy(old)
+        destroy(old)
     if not genesis.propose_plan(plan)[1]:
         raise ConfigurationError(f"Somebody else has just started an ensemble called {name!r}. Look at it first.")
-    _build(plan, until_s, {}, seed)
+    build(plan, until_s, {}, seed)
     attachment_to(name, plan.ensemble).client.wait_until_open(max(1.0, until_s - time.monotonic()))
     logger.warning(
         "%r was recovered from %s, as it was at slot %d: whatever was acknowledged after that is lost.",
@@ -292,12 +291,12 @@ def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: f
         raise ConfigurationError(f"resize(acceptors={acceptors}, replicas={replicas}): an ensemble needs one of each.")
     both = Size(*map(max, old, new))
     genesis.put_size(plan, both)
-    _start_members(plan, both, actors.create_group(plan, old, {}), until_s)
+    start_members(plan, both, {}, until_s)
     attachment_to(plan.name).client.call(Resize(*new), timeout_s=timeout_s)
     members = [member for member in actors.members_of(plan, new) if member[0] is Role.REPLICA]
 
     def standings() -> list[tuple[View | None, int]]:
-        return [(report.view, report.durable_slot) for report in actors.describe(plan, members).values()]
+        return [(report.view, report.durable_slot) for report in actors.describe(plan, members).reports.values()]
 
     while not is_reached(new, standings(), plan.config):
         if time.monotonic() > until_s:
@@ -308,68 +307,7 @@ def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: f
         time.sleep(0.1)
     for role, index in set(actors.members_of(plan, both)) - set(actors.members_of(plan, new)):
         actors.kill(plan.actor_name(role, index))
-    for group in actors.groups_of(plan, range(max(*new, plan.config.registries), max(both))):
+    for group in actors.groups_of(plan, range(actors.bundles_of(plan, new), actors.bundles_of(plan, both))):
         ray.util.remove_placement_group(group)
     genesis.put_size(plan, new)
     return status(plan.name)
-
-
-def _start_members(plan: Plan, size: Size, group: PlacementGroup, until_s: float) -> list[tuple[Role, int]]:
-    """Start every actor that is missing, in its bundle of the group or in a group of its own."""
-    _await_group(plan, group, until_s)
-    members = actors.members_of(plan, size)
-    more: dict[int, PlacementGroup] = {}
-    for role, index in members:
-        if index < group.bundle_count:
-            actors.create_role(plan, role, index, group, index)
-            continue
-        if index not in more:
-            more[index] = actors.create_group_for(plan, index)
-            _await_group(plan, more[index], until_s)
-        actors.create_role(plan, role, index, more[index], 0)
-    return members
-
-
-def _await_group(plan: Plan, group: PlacementGroup, until_s: float) -> None:
-    if not group.wait(max(0.1, until_s - time.monotonic())):
-        raise ConfigurationError(
-            f"Ray could not place the ensemble {plan.name!r} with placement={plan.config.placement} and "
-            f"{group.bundle_count} bundles: STRICT_SPREAD needs that many nodes alive. Add nodes, or use "
-            f"placement='SPREAD'."
-        )
-
-
-def _build(plan: Plan, until_s: float, nodes: dict[int, str], seed: bytes = b"") -> None:
-    """Start every actor that is missing, each with its data if a node has them, and decide the first view.
-
-    With a ``seed``, a snapshot, the log begins where that ends.
-    """
-    size = genesis.find_size(plan)
-    members = _start_members(plan, size, actors.create_group(plan, size, nodes), until_s)
-    reports: dict[actors.Key, MemberReport] = {}
-    while len(reports) < len(members):
-        if time.monotonic() > until_s:
-            missing = ", ".join(f"{role}{index}" for role, index in members if (role, index) not in reports)
-            raise ConfigurationError(
-                f"The members {missing} of ensemble {plan.name!r} did not start in time. Ray's log of the actors "
-                f"(ray logs actor) says why; is concoord_ray installed on every node?"
-            )
-        reports = actors.describe(plan, members)
-
-    def incarnations(role: Role) -> tuple[Any, ...]:
-        return tuple(reports[key].member for key in members if key[0] is role)
-
-    first_slot = snapshot_header(seed).next_slot if seed else 0
-    if seed:
-        actors.seed(plan, size, seed, max(1.0, until_s - time.monotonic()))
-    genesis.propose_view(plan, View(0, incarnations(Role.ACCEPTOR), tuple(range(size.replicas)), first_slot))
-
-
-def _destroy(plan: Plan) -> None:
-    """Kill every actor for good, then remove the group: the other way round they would be restarted for ever."""
-    size = genesis.find_size(plan)
-    for actor_name in actors.actor_names(plan):
-        actors.kill(actor_name)
-    for group in (*actors.first_group_of(plan), *actors.groups_of(plan, range(max(size)))):
-        ray.util.remove_placement_group(group)
-    genesis.erase(plan)

@@ -79,6 +79,10 @@ class StorageError(ConcoordError):
     """A data directory cannot be used: another process has it, or it belongs to another member or Python version."""
 
 
+class StorageBusy(StorageError):
+    """Another process has the data directory."""
+
+
 class StorageCorrupt(StorageError):
     """Data on disk are not what was written, or some of it is gone. None of it is served.
 

@@ -29,6 +29,8 @@ class MemberStatus:
     is_leader: bool = False
     #: Replicas: the "object.method" that has been executing for longer than a second, if any.
     executing: str | None = None
+    #: Of one that is not alive: what keeps it from serving, if it could say so: its disk, as a rule.
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,13 @@ def gather_status(plan: Plan) -> EnsembleStatus:
     nodes = [name.removeprefix(prefix) for name in actors.actor_names(plan) if name.startswith(prefix)]
     members = actors.members_of(plan, genesis.find_size(plan))
     everyone: list[actors.Key] = [*members, *((Role.GATEWAY, node) for node in nodes)]
-    reports = actors.describe(plan, everyone)
+    reports, faults = actors.describe(plan, everyone)
     views = [report.view for key, report in reports.items() if key[0] is Role.REPLICA and report.view is not None]
     view = max(views, key=lambda view: view.epoch, default=None) or genesis.find_view(plan)
-    statuses = [_member_status(role, index, reports.get((role, index)), view) for role, index in members]
+    statuses = [
+        _member_status(role, index, reports.get((role, index)), view, fault=faults.get((role, index)))
+        for role, index in members
+    ]
 
     def of(role: Role) -> tuple[MemberStatus, ...]:
         return tuple(status for status in statuses if status.role == role.value)
@@ -84,11 +89,17 @@ def gather_status(plan: Plan) -> EnsembleStatus:
 
 
 def _member_status(
-    role: Role, index: int, report: MemberReport | None, view: View | None, node: str | None = None
+    role: Role,
+    index: int,
+    report: MemberReport | None,
+    view: View | None,
+    node: str | None = None,
+    fault: str | None = None,
 ) -> MemberStatus:
     named = _named(role, index, view)
     if report is None:
-        return MemberStatus(role.value, index, named, node, None, None, alive=False, in_view=_is_in(role, index, view))
+        is_in = _is_in(role, index, view)
+        return MemberStatus(role.value, index, named, node, None, None, alive=False, in_view=is_in, fault=fault)
     is_replica = role is Role.REPLICA
     return MemberStatus(
         role.value,

@@ -55,14 +55,15 @@ def as_json(status: EnsembleStatus) -> str:
 
 
 def as_table(status: EnsembleStatus) -> str:
-    """A headline, and a line for each member."""
+    """A headline, a line for each member, and one for what keeps any from serving."""
     leader = "nobody leads" if status.leader is None else f"replica {status.leader.index} leads"
     quorum = "a majority of acceptors votes" if status.has_quorum else "NO MAJORITY of acceptors votes"
     members = (*status.replicas, *status.acceptors, *status.registries, *status.gateways)
     rows = [_HEADINGS, *(tuple(_cells(member)) for member in members)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join([f"Ensemble {status.name!r}, epoch {status.epoch}: {leader}, {quorum}.", *lines])
+    faults = (f"{member.role} {member.index}: {member.fault}" for member in members if member.fault is not None)
+    return "\n".join([f"Ensemble {status.name!r}, epoch {status.epoch}: {leader}, {quorum}.", *lines, *faults])
 
 
 def _cells(member: MemberStatus) -> Iterator[str]:
@@ -78,7 +79,7 @@ def _cells(member: MemberStatus) -> Iterator[str]:
 
 def _state(member: MemberStatus) -> str:
     if not member.alive:
-        return "does not answer"
+        return "does not answer" if member.fault is None else "cannot serve"
     if member.executing is not None:
         return f"executes {member.executing} for long"
     if member.role == "replica":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from pathlib import Path
 
 import msgspec
 
@@ -18,11 +19,13 @@ from concoord_ray.paxos.messages import P1a, P2a, Ping
 from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.view import Member
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
-from concoord_ray.roles.node import Node, exit_broken
+from concoord_ray.roles.disk import begin_again_if_free
+from concoord_ray.roles.node import Node
 from concoord_ray.storage.birth import write_birth
 from concoord_ray.storage.durable import DurableStorage, set_aside
 from concoord_ray.storage.group_commit import GroupCommit
 from concoord_ray.storage.memory import MemoryStorage
+from concoord_ray.storage.places import open_furthest
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +46,16 @@ class AcceptorRole:
         """Listen at once, vote in the views that name this incarnation."""
         loop = asyncio.get_running_loop()
         if self._durable is not None:
-            self._core.restore(self._durable.load())
+            try:
+                self._core.restore(self._durable.load())
+            except BaseException:
+                self._durable.close()
+                raise
             self._storage = GroupCommit(self._durable.append, loop, self.broken)
         await self.node.start()
         if self._core.view is None:
             self._joining = loop.create_task(self._join())
+            self._joining.add_done_callback(self.node.task_ended)
 
     async def stop(self) -> None:
         """Leave."""
@@ -67,6 +75,8 @@ class AcceptorRole:
         else:
             logger.info("%s begins without memory: it votes once a view change has taken it in", self.node.me)
         self.node.tell_registries()
+        if self._durable is not None:
+            await begin_again_if_free(self.node, self._durable.directory, lambda: self._core.view is not None)
 
     # NodeOwner
 
@@ -105,7 +115,7 @@ class AcceptorRole:
 
     def broken(self, error: BaseException) -> None:
         """See ``NodeOwner``; also when the disk has failed: what was not acknowledged never will be."""
-        exit_broken(self.node.me, error)
+        self.node.end(error)
 
     def report(self, report: MemberReport) -> MemberReport:
         """See ``NodeOwner``."""
@@ -114,17 +124,18 @@ class AcceptorRole:
 
 def _open_storage(boot: Boot) -> DurableStorage:
     """The acceptor's data; if they are broken they are set aside, and it begins anew as another acceptor."""
-    directory = boot.data_directory()
-    fresh = secrets.randbits(63)
 
-    def opened() -> DurableStorage:
+    def opened(directory: Path) -> DurableStorage:
         return DurableStorage.open(
-            directory, ensemble=boot.ensemble, role=boot.role, index=boot.index, incarnation=fresh
+            directory, ensemble=boot.ensemble, role=boot.role, index=boot.index, incarnation=secrets.randbits(63)
         )
 
-    try:
-        return opened()
-    except StorageCorrupt as error:
-        aside = set_aside(directory)
-        logger.critical("%s The data are kept in %s; this acceptor comes back as a new one.", error, aside)
-        return opened()
+    def mended(directory: Path) -> DurableStorage:
+        try:
+            return opened(directory)
+        except StorageCorrupt as error:
+            aside = set_aside(directory)
+            logger.critical("%s The data are kept in %s; this acceptor comes back as a new one.", error, aside)
+            return opened(directory)
+
+    return open_furthest(boot.data_directory(), mended)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from concoord_ray.roles.boot import Boot
 from concoord_ray.rsm.schedule import SnapshotSchedule
 from concoord_ray.rsm.snapshot import header
 from concoord_ray.rsm.transfer import Snapshot
+from concoord_ray.storage.places import open_furthest
 from concoord_ray.storage.snapshots import SnapshotFiles
 
 
@@ -19,10 +21,17 @@ class Archive:
     """The snapshots of one replica. Its methods are called on the loop, and the disk is not waited for there."""
 
     def __init__(self, boot: Boot, failed: Callable[[BaseException], None]) -> None:
-        self._files = SnapshotFiles(boot.data_directory(), ensemble=boot.ensemble)
+        self._files = open_furthest(
+            boot.data_directory(), lambda directory: SnapshotFiles(directory, ensemble=boot.ensemble)
+        )
         self.schedule = SnapshotSchedule(boot.config)
         self._failed = failed
         self._writing: asyncio.Task[None] | None = None
+
+    @property
+    def directory(self) -> Path:
+        """Where they are."""
+        return self._files.directory
 
     def newest(self) -> bytes | None:
         """The snapshot to start from, None if there is none."""

@@ -17,6 +17,7 @@ from typing import NoReturn, Protocol
 import msgspec
 
 from concoord_ray.directory import Directory, MemberReport, Report
+from concoord_ray.errors import StorageError
 from concoord_ray.net.identity import Address, Identity
 from concoord_ray.net.links import Links, Target
 from concoord_ray.paxos.view import Member, Role
@@ -83,6 +84,9 @@ class Node:
         self._heard_at_s: dict[Member, float] = {}
         self._tick_interval_s = tick_interval_s
         self._tasks: list[asyncio.Task[None]] = []
+        #: Why it has left, if it has.
+        self.fault: StorageError | None = None
+        self._leaving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen, find the registries, and tick."""
@@ -100,6 +104,24 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await self.links.close()
+
+    def end(self, error: BaseException) -> None:
+        """End the process, since the role must not go on; Ray starts it again.
+
+        If the disk is at fault it will be for a while: then it leaves at once, for everybody to see, and the process
+        ends after ``disk_retry_s``, so that they do not follow one another as fast as Ray can start them.
+        """
+        if not isinstance(error, StorageError):
+            exit_broken(self.me, error)
+        if self.fault is None:
+            self.fault = error
+            logger.critical("%s leaves: %s", self.me, error)
+            self._leaving = asyncio.get_running_loop().create_task(self._leave(error))
+
+    async def _leave(self, error: StorageError) -> None:
+        await self.stop()
+        await asyncio.sleep(self.boot.config.disk_retry_s)
+        exit_broken(self.me, error)
 
     def own_report(self) -> MemberReport:
         """What this member says of itself now."""

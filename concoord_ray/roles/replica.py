@@ -19,8 +19,9 @@ from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles.archive import Archive
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
+from concoord_ray.roles.disk import begin_again_if_free
 from concoord_ray.roles.lane import Lane
-from concoord_ray.roles.node import Node, exit_broken
+from concoord_ray.roles.node import Node
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import KeepAlive, Read, Reply, Request
 from concoord_ray.rsm.executor import Executor
@@ -59,9 +60,12 @@ class ReplicaRole:
         self._asked: list[tuple[int, asyncio.Future[bytes]]] = []
 
     async def start(self) -> None:
-        """Listen at once, take part once the view is known."""
+        """Listen at once, take part once the view is known. Raises ``StorageError`` if there is no place for data."""
+        if self._config.storage:
+            self._archive = await asyncio.to_thread(Archive, self.node.boot, self.broken)
         await self.node.start()
         self._starting = asyncio.get_running_loop().create_task(self._begin())
+        self._starting.add_done_callback(self.node.task_ended)
 
     async def stop(self) -> None:
         """Leave."""
@@ -86,8 +90,6 @@ class ReplicaRole:
 
     async def _begin(self) -> None:
         boot, config = self.node.boot, self._config
-        if config.storage:
-            self._archive = await asyncio.to_thread(Archive, boot, self.broken)
         view = await self._discovery.view()
         saved = await asyncio.to_thread(self._archive.newest) if self._archive is not None else None
         now_s = time.monotonic()
@@ -103,6 +105,9 @@ class ReplicaRole:
         for member in self.node.links.members():
             self._service.connected(member, now_s)
         self._perform()
+        if self._archive is not None:
+            service = self._service
+            await begin_again_if_free(self.node, self._archive.directory, lambda: service.applied_slot > 0)
 
     # NodeOwner
 
@@ -150,8 +155,8 @@ class ReplicaRole:
             self._perform()
 
     def broken(self, error: BaseException) -> None:
-        """See ``NodeOwner``; also when the executor cannot go on. The peers carry on without this replica."""
-        exit_broken(self.node.me, error)
+        """See ``NodeOwner``; also when the executor or the disk cannot go on. The peers carry on without this one."""
+        self.node.end(error)
 
     def report(self, report: MemberReport) -> MemberReport:
         """See ``NodeOwner``."""

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from concoord_ray.errors import StorageError, StorageFailed
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
-from concoord_ray.paxos.outputs import Accepted, Promised, Record, Truncated
+from concoord_ray.paxos.outputs import Accepted, Joined, Promised, Record, Truncated
 from concoord_ray.paxos.view import Role
 from concoord_ray.storage.database import FILE_NAME, Database, corrupt, explained, log_of, remove, sound_rows
 from concoord_ray.storage.files import DirectoryLock, machine_faults, make_directory, sync_directory
@@ -46,6 +46,8 @@ class _Account:
     identity: Identity | None = None
     stored: Totals | None = None
     commit: int = 0
+    #: The last epoch that the acceptor has joined, -1 if none.
+    epoch: int = -1
     rows: int = 0
     checksums: int = 0
     highest_slot: int = -1
@@ -58,6 +60,8 @@ class _Account:
             self.promised[content.epoch] = content.ballot
         elif isinstance(content, Truncated):
             self.truncated = content
+        elif isinstance(content, Joined):
+            self.epoch = max(self.epoch, content.view.epoch)
         elif isinstance(content, Identity):
             self.identity = content
         elif isinstance(content, Totals):
@@ -109,7 +113,7 @@ class DurableStorage:
     def open(cls, directory: Path, *, ensemble: str, role: Role, index: int, incarnation: int) -> DurableStorage:
         """Open the data of a member, or begin them with the fresh ``incarnation`` if there are none.
 
-        Raises ``StorageError`` if another process has the directory or the data are another member's,
+        Raises ``StorageBusy`` if another process has the directory, ``StorageError`` if the data are another member's,
         ``StorageCorrupt`` if anything in them is wrong (then ``set_aside`` helps), ``StorageFailed`` if the machine
         does not let us.
         """
@@ -133,6 +137,16 @@ class DurableStorage:
             mark.raise_to(account.commit)
             mark.sync()
             return cls(path, account, identity, database, mark, opened.pop_all())
+
+    @property
+    def directory(self) -> Path:
+        """Where the data are."""
+        return self._path.parent
+
+    @property
+    def reach(self) -> int:
+        """The last epoch that the acceptor has joined, -1 if it never took part."""
+        return self._account.epoch
 
     def load(self) -> list[Record]:
         """The records, in an order in which an acceptor can replay them. Raises ``StorageCorrupt``."""

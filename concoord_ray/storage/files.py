@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from concoord_ray.errors import StorageError, StorageFailed
+from concoord_ray.errors import StorageBusy, StorageError, StorageFailed
 
 LOCK_NAME = "lock"
 
@@ -66,11 +66,22 @@ def replace_file(path: Path, temporary: Path, pieces: Iterable[bytes | memoryvie
         raise
 
 
+def is_locked(directory: Path) -> bool:
+    """Whether a process has the directory; False if there is none."""
+    try:
+        DirectoryLock(directory).release()
+    except StorageBusy:
+        return True
+    except (StorageError, OSError):
+        return False
+    return False
+
+
 class DirectoryLock:
     """A directory that belongs to this object until ``release``, or to this process until it dies, however it does."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises ``StorageError`` if another process, or another object of this one, has the directory."""
+        """Raises ``StorageBusy`` if another process, or another object of this one, has the directory."""
         path = directory / LOCK_NAME
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -85,7 +96,7 @@ class DirectoryLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
-            raise StorageError(
+            raise StorageBusy(
                 f"{path.parent} is in use by process {holder or 'unknown'}: a data directory belongs to one process. "
                 "End that process, or give this one a directory of its own."
             ) from error

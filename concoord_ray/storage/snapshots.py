@@ -92,7 +92,7 @@ class SnapshotFiles:
     def __init__(self, directory: Path, *, ensemble: str, keep: int = 2) -> None:
         """Create or open the directory, and remove what a crash has left half written.
 
-        Raises ``StorageError`` if another process has it, ``StorageFailed`` if the machine does not let us.
+        Raises ``StorageBusy`` if another process has it, ``StorageFailed`` if the machine does not let us.
         """
         if keep < 1:
             raise ConfigurationError(f"keep={keep}: keep at least one snapshot.")
@@ -106,6 +106,17 @@ class SnapshotFiles:
             for partial in directory.glob("snapshot-*.tmp"):
                 partial.unlink()
             opened.pop_all()
+
+    @property
+    def directory(self) -> Path:
+        """Where the files are."""
+        return self._directory
+
+    @property
+    def reach(self) -> int:
+        """The slot of the newest snapshot, sound or not, -1 if there is none."""
+        names = [_NAME.fullmatch(path.name) for path in self._newest_first()[:1]]
+        return max((int(name[1]) for name in names if name is not None), default=-1)
 
     def write(self, slot: int, data: bytes) -> Path:
         """Keep the snapshot at ``slot``, durably; the oldest beyond those to keep go. Raises ``StorageFailed``."""

@@ -22,6 +22,7 @@ MAY_IMPORT_RAY = frozenset(
     {
         "concoord_ray.actors",
         "concoord_ray.attach",
+        "concoord_ray.building",
         "concoord_ray.cli",
         "concoord_ray.demo",
         "concoord_ray.ensemble",

@@ -1,0 +1,108 @@
+"""The actors of an ensemble: all of them started, and its first view decided; or all of them stopped."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup
+
+from concoord_ray import actors, genesis
+from concoord_ray.directory import MemberReport
+from concoord_ray.errors import ConfigurationError
+from concoord_ray.genesis import Plan
+from concoord_ray.paxos.membership import Size
+from concoord_ray.paxos.view import Role, View
+from concoord_ray.rsm.snapshot import header as snapshot_header
+
+logger = logging.getLogger(__name__)
+
+
+def start_members(plan: Plan, size: Size, nodes: Mapping[int, str], until_s: float) -> list[tuple[Role, int]]:
+    """Start every actor that is missing, each in a bundle of the first group or in a group of its own.
+
+    If ``nodes`` says where they have to be, since their data are there, each index has a group of its own: the first
+    group could be told to be on these nodes, but not to leave them when they are lost.
+    """
+    bundles: list[tuple[PlacementGroup, int]] = []
+    indices = range(actors.bundles_of(plan, size))
+    first = actors.first_group_of(plan)
+    if not first and not nodes and not actors.groups_of(plan, indices):
+        first = [actors.create_group(plan, size)]
+    for group in first:
+        bundles += [(group, bundle) for bundle in range(group.bundle_count)]
+    is_apart = plan.config.placement == "STRICT_SPREAD"
+    for index in indices[len(bundles) :]:
+        others = [node for other, node in nodes.items() if other != index and is_apart]
+        bundles.append((actors.create_group_for(plan, index, nodes.get(index, ""), others), 0))
+    for group, _ in bundles:
+        _await_group(plan, group, until_s)
+    members = actors.members_of(plan, size)
+    for role, index in members:
+        actors.create_role(plan, role, index, *bundles[index])
+    return members
+
+
+def build(plan: Plan, until_s: float, nodes: Mapping[int, str], seed: bytes = b"") -> None:
+    """Start every actor that is missing, each with its data if a node has them, and decide the first view.
+
+    With a ``seed``, a snapshot, the log begins where that ends.
+    """
+    size = genesis.find_size(plan)
+    members = start_members(plan, size, nodes, until_s)
+    reports = _first_reports(plan, members, until_s)
+    if genesis.find_view(plan) is not None:
+        return
+
+    def incarnations(role: Role) -> tuple[Any, ...]:
+        return tuple(reports[key].member for key in members if key[0] is role)
+
+    first_slot = snapshot_header(seed).next_slot if seed else 0
+    if seed:
+        actors.seed(plan, size, seed, max(1.0, until_s - time.monotonic()))
+    genesis.propose_view(plan, View(0, incarnations(Role.ACCEPTOR), tuple(range(size.replicas)), first_slot))
+
+
+def destroy(plan: Plan) -> None:
+    """Kill every actor for good, then remove the groups: the other way round they would be restarted for ever."""
+    size = genesis.find_size(plan)
+    for actor_name in actors.actor_names(plan):
+        actors.kill(actor_name)
+    for group in (*actors.first_group_of(plan), *actors.groups_of(plan, range(actors.bundles_of(plan, size)))):
+        ray.util.remove_placement_group(group)
+    genesis.erase(plan)
+
+
+def _await_group(plan: Plan, group: PlacementGroup, until_s: float) -> None:
+    if not group.wait(max(0.1, until_s - time.monotonic())):
+        raise ConfigurationError(
+            f"Ray could not place the ensemble {plan.name!r} with placement={plan.config.placement}: STRICT_SPREAD "
+            f"needs a node for each acceptor and replica. Add nodes, or use placement='SPREAD'."
+        )
+
+
+def _first_reports(plan: Plan, members: list[tuple[Role, int]], until_s: float) -> dict[actors.Key, MemberReport]:
+    """What every member says once it has started.
+
+    An ensemble that has been before does without those that a broken disk keeps from it; they go on trying.
+    """
+    while True:
+        reports, faults = actors.describe(plan, members)
+        missing = [key for key in members if key not in reports]
+        if not missing:
+            return reports
+        names = ", ".join(f"{role} {index}" for role, index in missing)
+        if all(key in faults for key in missing):
+            reasons = "; ".join(sorted({faults[key] for key in missing}))
+            if genesis.find_view(plan) is None:
+                raise ConfigurationError(f"The ensemble {plan.name!r} cannot start for want of {names}: {reasons}")
+            logger.warning("%r starts without %s: %s", plan.name, names, reasons)
+            return reports
+        if time.monotonic() > until_s:
+            raise ConfigurationError(
+                f"{names} of the ensemble {plan.name!r} did not start in time. Ray's log of the actors (ray logs "
+                f"actor) says why; is concoord_ray installed on every node?"
+            )
