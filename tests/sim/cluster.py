@@ -69,6 +69,7 @@ class Cluster(ABC, Generic[R]):
             tuple(range(config.replicas)),
         )
         self.watch = Watch(self.view)
+        self.watch.disks.has_disks = scenario.durable
         #: What the ensemble was last asked to be.
         self.size = Size(config.acceptors, config.replicas)
         #: Who there is, by index; members that the size has no place for are no more.

@@ -272,6 +272,37 @@ class TruncatedIsApplied:
             raise Broken(self, f"{by} dropped the slots below {truncated.below}, and the replicas are at {reached}")
 
 
+class EverythingMayDie:
+    """With disks: the log is dropped, and a view change follows another, only once disks hold what happened before.
+
+    A disk that has held a snapshot counts, though it may be lost meanwhile: that is a failure, and not of the protocol.
+    """
+
+    def __init__(self, lineage: OneLineage) -> None:
+        self._lineage = lineage
+        #: By replica, up to where its disk ever held everything.
+        self._saved: dict[int, int] = {}
+        self.has_disks = False
+
+    def saved(self, by: Member, slot: int) -> None:
+        """Its disk holds the effects of every slot below this one."""
+        self._saved[by.index] = max(slot, self._saved.get(by.index, 0))
+
+    def check_dropped(self, by: Member, truncated: Truncated) -> None:
+        first = self._lineage.at(truncated.below).epoch
+        views = [view for view in self._lineage.views if view.epoch >= first]
+        if self.has_disks and not any(self._holding(v, truncated.below) >= min(2, len(v.replicas)) for v in views):
+            raise Broken(self, f"{by} dropped the slots below {truncated.below}, and disks are at {self._saved}")
+
+    def check_proposed(self, by: Member, following: View) -> None:
+        view = self._lineage.view(following.epoch - 1)
+        if self.has_disks and view is not None and view.epoch > 0 and not self._holding(view, view.first_slot):
+            raise Broken(self, f"{by} proposed {following}, and no disk holds what was before {view}: {self._saved}")
+
+    def _holding(self, view: View, slot: int) -> int:
+        return sum(self._saved.get(index, 0) >= slot for index in view.replicas)
+
+
 class SameExecution:
     """Every replica, in every life, executes the same values in the same slots, and comes to the same state."""
 
@@ -362,6 +393,7 @@ class Watch:
         self.execution = SameExecution()
         self.order = GapFree()
         self.truncation = TruncatedIsApplied(self.lineage)
+        self.disks = EverythingMayDie(self.lineage)
         self.once = ExactlyOnce()
         self.grants = GrantsToTheWaiting()
         self.counts: Counter[str] = Counter()
@@ -377,6 +409,7 @@ class Watch:
                 self.lineage.named(record.view)
             elif isinstance(record, Truncated):
                 self.truncation.check(by, record, self.order)
+                self.disks.check_dropped(by, record)
                 self.counts["truncations"] += 1
         self.promises.stepped(by, records)
 
@@ -415,6 +448,9 @@ class Watch:
         self.truncation.said(message)
         if isinstance(message, P2a):
             self.ballots.check(by, message, self.lineage)
+            following = following_view(message.value)
+            if following is not None:
+                self.disks.check_proposed(by, following)
         elif isinstance(message, Decisions):
             for slot, value in enumerate(message.values, message.first_slot):
                 self.decided(by, slot, value)

@@ -13,10 +13,10 @@ import pytest
 from tests.sim.mutants import MUTANTS as PAXOS_AND_RSM
 from tests.sim.run import Outcome, run
 from tests.sim.threading_mutants import THREADING
-from tests.sim.view_mutants import VIEWS
+from tests.sim.view_mutants import DISKS, VIEWS
 
 JOBS = 2
-MUTANTS = (*PAXOS_AND_RSM, *THREADING, *VIEWS)
+MUTANTS = (*PAXOS_AND_RSM, *THREADING, *VIEWS, *DISKS)
 
 
 def caught(index: int) -> Outcome | None:

@@ -9,10 +9,12 @@ import msgspec
 
 from concoord_ray.paxos.acceptor import Acceptor
 from concoord_ray.paxos.leader import Leader
-from concoord_ray.paxos.membership import Membership
+from concoord_ray.paxos.membership import Membership, is_reached
+from concoord_ray.paxos.muster import Muster
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.truncation import Truncation
 from concoord_ray.paxos.view import View
+from concoord_ray.rsm.schedule import SnapshotSchedule
 from tests.sim.mutants import Mutant, replacing
 from tests.sim.scenario import Kind
 
@@ -66,6 +68,27 @@ def _no_change(self: Membership, view: View, *_: Any) -> Any:
     return view.acceptors, view.replicas
 
 
+def _counts_at_once(original: Any) -> Any:
+    def begin(self: SnapshotSchedule, slot: int) -> bool:
+        is_begun = bool(original(self, slot))
+        if is_begun:
+            self.durable_slot = slot
+        return is_begun
+
+    return begin
+
+
+def _only_when_grown(original: Any) -> Any:
+    def is_due(self: SnapshotSchedule, replica: Replica) -> bool:
+        return self._log_bytes >= max(self._last_bytes, self._least_bytes) and bool(original(self, replica))
+
+    return is_due
+
+
+def _whatever_the_disks_hold(original: Any) -> Any:
+    return lambda size, standings, config: original(size, standings, msgspec.structs.replace(config, storage=""))
+
+
 VIEWS = (
     Mutant(
         "phase 1 counts acceptors that have dropped what it asks for",
@@ -80,14 +103,14 @@ VIEWS = (
     Mutant(
         "the log is dropped below what the leader alone has executed",
         Kind.PROTOCOL,
-        replacing(Truncation, "_safe_below", lambda self, view: self.applied_slot),
+        replacing(Truncation, "_safe_below", lambda self, view, log_bytes: self.applied_slot),
         frozenset({"TruncatedIsApplied"}),
         20,
     ),
     Mutant(
         "nothing is ever dropped",
         Kind.PROTOCOL,
-        replacing(Truncation, "_safe_below", lambda self, view: 0),
+        replacing(Truncation, "_safe_below", lambda self, view, log_bytes: 0),
         frozenset({"Liveness"}),
         20,
     ),
@@ -125,6 +148,52 @@ VIEWS = (
         lambda: patch.object(Acceptor, "join", _joins_dropped(Acceptor.join)),
         _SAFETY | {"AnswersAreDurable"},
         2000,
+    ),
+)
+
+DISKS = (
+    Mutant(
+        "the log is dropped whatever the disks hold",
+        Kind.PROTOCOL,
+        replacing(Truncation, "durable_below", lambda self, view: self.applied_slot),
+        frozenset({"EverythingMayDie"}),
+        20,
+    ),
+    Mutant(
+        "the log is dropped for what one disk holds",
+        Kind.PROTOCOL,
+        lambda: patch("concoord_ray.paxos.truncation.COPIES", 1),
+        frozenset({"EverythingMayDie"}),
+        100,
+    ),
+    Mutant(
+        "a view change follows another before any disk holds what was before",
+        Kind.PROTOCOL,
+        replacing(Muster, "is_complete", lambda self, view, now_s: True),
+        frozenset({"EverythingMayDie"}),
+        300,
+    ),
+    Mutant(
+        "a snapshot counts as soon as it is begun",
+        Kind.PROTOCOL,
+        lambda: patch.object(SnapshotSchedule, "begin", _counts_at_once(SnapshotSchedule.begin)),
+        frozenset({"EverythingMayDie", "Liveness"}),
+        300,
+    ),
+    Mutant(
+        "no snapshot is written when an epoch begins",
+        Kind.PROTOCOL,
+        lambda: patch.object(SnapshotSchedule, "is_due", _only_when_grown(SnapshotSchedule.is_due)),
+        frozenset({"Liveness"}),
+        100,
+    ),
+    Mutant(
+        "members that have left are ended before the disks hold what was before",
+        Kind.PROTOCOL,
+        lambda: patch("tests.sim.cluster.is_reached", _whatever_the_disks_hold(is_reached)),
+        frozenset({"Liveness"}),
+        200,
+        first_seed=1250,
     ),
 )
 
