@@ -313,7 +313,8 @@ def gateway_on(plan: Plan, node_id: str) -> Any:
         **_options(plan.actor_name(Role.GATEWAY, node_id)),
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False),
         "max_task_retries": -1,
-        "max_concurrency": plan.config.max_calls_per_gateway,
+        # Above what it lets in, of both kinds: it refuses calls that Ray would hold back without a word.
+        "max_concurrency": 4 * plan.config.max_calls_per_gateway,
     }
     boot = plan.boot(Role.GATEWAY, gateway_index(node_id))
     return _gateway_actor.options(**options).remote(msgspec.msgpack.encode(boot))

@@ -15,13 +15,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from concoord_ray.answers import is_refused_as
+from concoord_ray.config import Config
 from concoord_ray.directory import Directory
-from concoord_ray.errors import CallTimeout, ConcoordError, NoSuchObject, QuorumLost, SessionExpired
+from concoord_ray.errors import CallTimeout, ConcoordError, NoSuchObject, Overloaded, QuorumLost, SessionExpired
 from concoord_ray.net.loop import new_event_loop
 from concoord_ray.roles.boot import Boot, Discovery
 from concoord_ray.roles.caller import Caller
 from concoord_ray.roles.calls import AwaitedCall, BlockingCall, PendingCall
-from concoord_ray.rsm.command import Command, Entry, MethodFlag
+from concoord_ray.roles.window import Windows
+from concoord_ray.rsm.command import Call, Command, Entry, MethodFlag
 from concoord_ray.session import Failed
 
 logger = logging.getLogger(__name__)
@@ -59,6 +62,9 @@ class Client:
         #: Closed because the ensemble was shut down, or another has its name.
         self.is_gone = False
         self._is_asking = False
+        #: Of its calls that are awaited, and of those that travel through the gateway.
+        self.windows = self._new_windows()
+        self.travelling = self._new_windows()
         self._loop = new_event_loop()
         self._caller = Caller(boot, discovery, description, gateway, is_task_running)
         self._inbox: deque[tuple[Callable[[Any], None], Any]] = deque()
@@ -104,19 +110,25 @@ class Client:
         timeout_s: float | None = None,
         flags: MethodFlag = MethodFlag.PLAIN,
     ) -> Any:
-        """Call and wait. On timeout, and when the waiting is interrupted (Ctrl-C), the call is withdrawn."""
-        call = BlockingCall(command, readonly, awaits_loss=bool(flags & MethodFlag.AWAITS_LOSS))
-        self._begin(call)
-        try:
-            if call.wait(timeout_s):
-                return call.result()
-            self._hand_over(self._caller.time_out, call)
-            call.wait(self.boot.config.quorum_timeout_s)
-        except BaseException:
-            if call.ending is None:
-                self._hand_over(self._caller.cancel, call)
-            raise
-        return self._after_timeout(call, timeout_s)
+        """Call and wait. On timeout, and when the waiting is interrupted (Ctrl-C), the call is withdrawn.
+
+        A call that is refused because the ensemble is overloaded is made again for a while.
+        """
+        patience = _Patience(self.boot.config, timeout_s)
+        while True:
+            call = BlockingCall(command, readonly, awaits_loss=bool(flags & MethodFlag.AWAITS_LOSS))
+            self._begin(call)
+            try:
+                if not call.wait(patience.left_s()):
+                    self._hand_over(self._caller.time_out, call)
+                    call.wait(self.boot.config.quorum_timeout_s)
+            except BaseException:
+                if call.ending is None:
+                    self._hand_over(self._caller.cancel, call)
+                raise
+            if not patience.is_for(call):
+                return self._result(call, timeout_s)
+            time.sleep(self.boot.config.retransmit_interval_s)
 
     async def call_async(
         self,
@@ -127,18 +139,26 @@ class Client:
         flags: MethodFlag = MethodFlag.PLAIN,
     ) -> Any:
         """Call and await, on any event loop. A cancelled await withdraws the call."""
-        call = AwaitedCall(command, readonly, awaits_loss=bool(flags & MethodFlag.AWAITS_LOSS))
-        self._begin(call)
+        patience = _Patience(self.boot.config, timeout_s)
+        size_bytes = len(command.args) if isinstance(command, Call) else 0
+        window = self.windows.of(may_park=bool(flags & MethodFlag.PARKS))
+        window.enter(size_bytes)
         try:
-            if await call.wait(timeout_s):
-                return call.result()
-            self._hand_over(self._caller.time_out, call)
-            await call.wait(self.boot.config.quorum_timeout_s)
-        except asyncio.CancelledError:
-            if call.ending is None:
-                self._hand_over(self._caller.cancel, call)
-            raise
-        return self._after_timeout(call, timeout_s)
+            while True:
+                call = AwaitedCall(command, readonly, awaits_loss=bool(flags & MethodFlag.AWAITS_LOSS))
+                await self._ended(call, patience.left_s())
+                if not patience.is_for(call):
+                    return self._result(call, timeout_s)
+                await asyncio.sleep(self.boot.config.retransmit_interval_s)
+        finally:
+            window.leave(size_bytes)
+
+    async def turn(self, flags: MethodFlag) -> None:
+        """Wait until another call may be awaited. Raises Overloaded if it may be one that others wait for."""
+        if flags & MethodFlag.PARKS:
+            self.windows.check(may_park=True)
+        else:
+            await self.windows.plain.turn()
 
     def number(self, command: Command, readonly: bool, task: str = "") -> Entry:
         """Number a command that travels by another way, through a gateway. Waits for the session to be open.
@@ -187,6 +207,21 @@ class Client:
         self._caller.used_by_task(task)
 
     # Inside.
+
+    def _new_windows(self) -> Windows:
+        config = self.boot.config
+        return Windows(config.max_calls_per_process, config.max_bytes_per_process, "this process")
+
+    async def _ended(self, call: AwaitedCall, timeout_s: float | None) -> None:
+        self._begin(call)
+        try:
+            if not await call.wait(timeout_s):
+                self._hand_over(self._caller.time_out, call)
+                await call.wait(self.boot.config.quorum_timeout_s)
+        except asyncio.CancelledError:
+            if call.ending is None:
+                self._hand_over(self._caller.cancel, call)
+            raise
 
     def _begin(self, call: PendingCall) -> None:
         self._check_open()
@@ -289,8 +324,8 @@ class Client:
             self._caller.gone()
             self._loop.stop()
 
-    def _after_timeout(self, call: PendingCall, timeout_s: float | None) -> Any:
-        """The call was withdrawn; but its result may have been on the way."""
+    def _result(self, call: PendingCall, timeout_s: float | None) -> Any:
+        """What came of the call. If it was withdrawn, its result may have been on the way all the same."""
         if call.ending is None:
             self._hand_over(self._caller.cancel, call)  # Nobody reads its result any more.
             raise CallTimeout(
@@ -298,3 +333,27 @@ class Client:
                 f"soon as the ensemble can be reached, if it has not run by then."
             )
         return call.result()
+
+
+class _Patience:
+    """Of one caller: until its own timeout is over, and for as long as it waits for an ensemble that is overloaded."""
+
+    def __init__(self, config: Config, timeout_s: float | None) -> None:
+        now_s = time.monotonic()
+        self._until_s = None if timeout_s is None else now_s + timeout_s
+        self._again_until_s = now_s + config.quorum_timeout_s
+        if self._until_s is not None:
+            self._again_until_s = min(self._until_s, self._again_until_s)
+
+    def left_s(self) -> float | None:
+        """Seconds until its timeout, None if it has none."""
+        return None if self._until_s is None else self._until_s - time.monotonic()
+
+    def is_for(self, call: PendingCall) -> bool:
+        """Whether the call has to be made again: the log has refused it, so it was not and will not be executed."""
+        return (
+            call.ending is not None
+            and isinstance(call.command, Call)
+            and is_refused_as(call.ending, Overloaded)
+            and time.monotonic() < self._again_until_s
+        )

@@ -52,9 +52,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     # Windows: what may be under way at once.
     max_slots_in_flight: int = 16
+    max_bytes_in_flight: int = 16 << 20
     max_batch_commands: int = 4096
     max_batch_bytes: int = 4 << 20
+    #: What a leader has taken and not yet executed: commands and reads, each; more is sent again later.
     max_queued_commands: int = 100_000
+    max_queued_bytes: int = 256 << 20
+    #: How much of the results of reads a leader makes at a time, as far as it can know.
+    read_results_bytes: int = 32 << 20
     catch_up_page_bytes: int = 4 << 20
 
     # The log: dropped in steps, once every replica has executed it.
@@ -73,8 +78,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: For how long a member must have been gone before another life of it takes its place in the view.
     replace_after_s: float = 0.5
 
-    #: Calls that may be under way, parked ones included, through one gateway.
-    max_calls_per_gateway: int = 1_000_000
+    # What there may be in the replicated state; the log itself refuses more, with Overloaded.
+    max_sessions: int = 50_000
+    max_objects: int = 1_000_000
+    #: Calls that wait. One waiting call takes some 2 kB of every replica.
+    max_parked_calls: int = 200_000
+    #: Results that are kept since their callers have not said that they have them: of one session, and of all.
+    max_unacknowledged_bytes: int = 128 << 20
+    max_kept_bytes: int = 512 << 20
+
+    #: Calls of one process that have not ended: of those that may wait for long, and of all others, each. Of the latter
+    #: so many bytes of arguments.
+    max_calls_per_process: int = 100_000
+    max_bytes_per_process: int = 256 << 20
+    #: The same for one gateway, and all processes of its node.
+    max_calls_per_gateway: int = 200_000
+    max_bytes_per_gateway: int = 1 << 30
     #: Client processes of its node whose death a gateway notices at once.
     max_watched_processes: int = 10_000
     #: How long a gateway holds a call back for one that was submitted before it and has not come.
@@ -97,7 +116,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     # Frames and connections.
     max_frame_bytes: int = 64 << 20
     max_send_buffer_bytes: int = 256 << 20
+    #: Who can wait with what it has to send waits while more than this waits in the connection.
+    send_window_bytes: int = 16 << 20
     max_unauthenticated_connections: int = 128
+    #: Clients and gateways that one member serves; members of the ensemble are always let in.
+    max_client_connections: int = 20_000
     handshake_timeout_s: float = 5.0
     #: The largest frame that a peer may send before it has proved that it knows the secret.
     max_handshake_frame_bytes: int = 4 << 10
@@ -123,6 +146,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, float) and not value > 0:
                 raise ConfigurationError(f"{name}={value!r}: give a positive number of seconds.")
+            if name.startswith("max_") and value < 1:
+                raise ConfigurationError(f"{name}={value!r}: nothing would get through; give a positive number.")
         if self.placement not in ("SPREAD", "STRICT_SPREAD", "PACK", "STRICT_PACK"):
             raise ConfigurationError(
                 f"placement={self.placement!r}: use SPREAD, STRICT_SPREAD, PACK or STRICT_PACK, as Ray names them."

@@ -90,6 +90,7 @@ class Method(Generic[P, R]):
     async def _aio(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         args, kwargs = await resolved_async(args, kwargs)
         client = self._handle.concoord_attachment().client
+        await client.turn(self._flags)
         command = self._command(client, args, kwargs)
         result: R = await client.call_async(
             command, readonly=self._is_readonly, timeout_s=self._timeout_s, flags=self._flags
@@ -102,14 +103,17 @@ class Method(Generic[P, R]):
         if values:
             args, kwargs = _filled({ref: Placeholder(place) for place, ref in enumerate(values)}, args, kwargs)
         attachment = self._handle.concoord_attachment()
+        may_park = bool(self._flags & MethodFlag.PARKS)
+        if not self._is_readonly:
+            WATCHER.make_room(attachment.client, may_park=may_park)
         command = self._command(attachment.client, args, kwargs)
         task = "" if values else command.owner.partition(IN_TASK)[2]
         entry = attachment.client.number(command, self._is_readonly, task)
         order = None if values else next(attachment.orders)
-        parcel = encode_message(Parcel(entry, self._is_readonly, order, bool(self._flags & MethodFlag.AWAITS_LOSS)))
+        awaits_loss = bool(self._flags & MethodFlag.AWAITS_LOSS)
+        parcel = encode_message(Parcel(entry, self._is_readonly, order, awaits_loss, may_park))
         ref: ray.ObjectRef[R] = attachment.gateway.call.remote(parcel, *values)
         if not self._is_readonly:
-            may_park = bool(self._flags & MethodFlag.PARKS)
             WATCHER.watch(ref, attachment.client, entry, may_park=may_park, timeout_s=self._timeout_s)
         return ref
 

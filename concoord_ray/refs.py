@@ -6,10 +6,14 @@ A call that cannot wait is looked at when later calls are made, in batches, the 
 thread of ours ever touches Ray, whose core ends the whole process if it is touched while ``ray.shutdown`` takes it
 down. A call that may wait for hours is watched through its future, which also tells when the user cancelled it: Ray
 hides from the gateway whether a cancelled call was granted after all, so this process withdraws it in the log.
+
+Only so many calls of a process may be unfinished (``roles.window``). Who makes another waits for some of the oldest,
+unless it runs on an event loop, which must not be held up, or makes a call that may wait itself: then it is refused.
 """
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import logging
@@ -21,7 +25,7 @@ from typing import Any, NamedTuple
 import ray
 
 from concoord_ray.client import Client
-from concoord_ray.errors import OutcomeUnknown, QuorumLost
+from concoord_ray.errors import OutcomeUnknown, Overloaded, QuorumLost
 from concoord_ray.rsm.command import Entry
 
 logger = logging.getLogger(__name__)
@@ -31,8 +35,12 @@ _LAST_LOOK_S = 10.0
 _LOOK_AT_ONCE = 1000
 
 
+#: How many ends of calls are waited for at a time, and for how long at most.
+_ENDS_AT_ONCE = 100
+_WAIT_S = 1.0
+
 #: How a call ends whose grant, if it has one, the caller does not know of: it must be given back.
-_UNSEEN = (ray.exceptions.TaskCancelledError, ray.exceptions.RayActorError, OutcomeUnknown, QuorumLost)
+_UNSEEN = (ray.exceptions.TaskCancelledError, ray.exceptions.RayActorError, OutcomeUnknown, QuorumLost, Overloaded)
 
 
 class _Look(NamedTuple):
@@ -57,6 +65,8 @@ class RefWatcher:
         """Acknowledge the entry when the call has ended; withdraw it if it was cancelled, or takes too long."""
         if timeout_s is not None:
             client.time_out(entry, timeout_s)
+        size_bytes = len(entry.command)
+        client.travelling.of(may_park=may_park).enter(size_bytes)
         if may_park:
             ref.future().add_done_callback(lambda future: _ended(future, client, entry))
             return
@@ -79,13 +89,41 @@ class RefWatcher:
                 due.append(look)
         return due
 
-    def _look(self, due: list[_Look], now_s: float) -> None:
+    def make_room(self, client: Client, *, may_park: bool) -> None:
+        """Wait until the process may make another call of the client's ensemble. Raises Overloaded if it may not."""
+        windows = client.travelling
+        if may_park:
+            windows.check(may_park=True)
+        elif windows.plain.is_full:
+            patience_s = 0.0 if asyncio._get_running_loop() is not None else client.boot.config.quorum_timeout_s
+            until_s = time.monotonic() + patience_s
+            self._await_some(0.0)
+            while windows.plain.is_full:
+                left_s = until_s - time.monotonic()
+                if left_s <= 0:
+                    raise windows.refusal(may_park=False)
+                self._await_some(min(left_s, _WAIT_S))
+
+    def _await_some(self, timeout_s: float) -> None:
+        """Wait until some of the oldest calls have ended."""
+        with self._lock:
+            looks = sorted(self._looks, key=lambda look: look.order)
+            oldest, self._looks = looks[:_LOOK_AT_ONCE], looks[_LOOK_AT_ONCE:]
+            heapq.heapify(self._looks)
+        if not oldest:  # Other threads look at them.
+            time.sleep(min(timeout_s, _FIRST_LOOK_S))
+            return
+        self._look(oldest, time.monotonic(), min(len(oldest), _ENDS_AT_ONCE), timeout_s)
+
+    def _look(self, due: list[_Look], now_s: float, count: int | None = None, timeout_s: float = 0.0) -> None:
         refs = [look.ref for look in due]
-        ready = set(ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0])
+        count = len(refs) if count is None else count
+        ready = set(ray.wait(refs, num_returns=count, timeout=timeout_s, fetch_local=False)[0])
         ended: dict[Client, list[Entry]] = {}
         with self._lock:
             for look in due:
                 if look.ref in ready:
+                    look.client.travelling.plain.leave(len(look.entry.command))
                     ended.setdefault(look.client, []).append(look.entry)
                 else:
                     self._push(look.ref, look.client, look.entry, now_s, min(2 * look.after_s, _LAST_LOOK_S))
@@ -94,6 +132,7 @@ class RefWatcher:
 
 
 def _ended(future: Future[Any], client: Client, entry: Entry) -> None:
+    client.travelling.parking.leave(len(entry.command))
     if isinstance(future.exception(), _UNSEEN):
         client.cancel(entry)
     else:

@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_close_timer", "_closing", "_config", "_error", "_feed", "_gone", "_handler", "_loop",
         "_max_frame_bytes", "_outgoing", "_queue_limit_bytes", "_queued_bytes", "_reading_paused", "_received",
-        "_transport", "_turn", "_waiting", "_writing_paused", "dialed", "dropped", "peer",
+        "_room_wanted", "_transport", "_turn", "_waiting", "_writing_paused", "dialed", "dropped", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._error: Exception | None = None
         self._close_timer: asyncio.TimerHandle | None = None
+        self._room_wanted: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {'to' if self.dialed else 'from'} {self.peer}{' closing' if self._closing else ''}>"
@@ -105,6 +106,18 @@ class Connection(asyncio.Protocol):
     def send_buffer_bytes(self) -> int:
         """What was sent but has not reached the kernel yet."""
         return self._queued_bytes + self._transport.get_write_buffer_size()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether no more than ``send_window_bytes`` wait: who can wait with what it sends does so otherwise."""
+        waiting = self._queued_bytes
+        if self._writing_paused:
+            waiting += self._transport.get_write_buffer_size()
+        return waiting <= self._config.send_window_bytes
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call this once, in a later turn of the loop, when what waits has left. Replaces what was asked before."""
+        self._room_wanted = callback
 
     def begin(self, data: bytes) -> None:
         """Tell the handler, then take ``data``, which came in one read with the end of the handshake."""
@@ -145,6 +158,7 @@ class Connection(asyncio.Protocol):
         self._waiting = False
         if self._outgoing and not self._writing_paused:
             self._write()
+        self._tell_room()
 
     def pause_reading(self) -> None:
         """Let the peer's frames wait in the network. What one read already brought is still delivered."""
@@ -203,6 +217,7 @@ class Connection(asyncio.Protocol):
         self._queue_limit_bytes = self._config.max_send_buffer_bytes
         if self._outgoing:
             self._write()
+        self._tell_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever caused it."""
@@ -227,6 +242,12 @@ class Connection(asyncio.Protocol):
         self._outgoing.clear()
         self._queued_bytes = 0
         self._transport.write(data)
+
+    def _tell_room(self) -> None:
+        wanted = self._room_wanted
+        if wanted is not None and not self._writing_paused:
+            self._room_wanted = None
+            self._loop.call_soon(wanted)
 
     def _unsendable(self, length: int) -> Exception:
         if length == 0:

@@ -6,8 +6,9 @@ preferred to one that was accepted, so that each direction of a pair of members 
 
 from __future__ import annotations
 
+import logging
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from concoord_ray.config import Config
@@ -17,6 +18,10 @@ from concoord_ray.net.dialer import Dialer
 from concoord_ray.net.identity import Address, Identity
 from concoord_ray.net.listener import Listener
 from concoord_ray.paxos.view import Member, Role
+
+logger = logging.getLogger(__name__)
+
+_CLIENTS = (Role.CLIENT, Role.GATEWAY)
 
 
 class Target(NamedTuple):
@@ -51,6 +56,9 @@ class Links:
         self._dialers: dict[Member, Dialer] = {}
         self._open: dict[Member, list[Connection]] = {}
         self._listener: Listener | None = None
+        #: Connections with clients and gateways, and those that are one too many and not closed yet.
+        self._clients = 0
+        self._turned_away: set[Connection] = set()
 
     async def listen(self, host: str, port: int = 0) -> Address:
         """Accept connections; gives the address."""
@@ -83,6 +91,22 @@ class Links:
         connections = self._open.get(to)
         return connections is not None and connections[0].send(payload)
 
+    def has_room(self, to: Member) -> bool:
+        """Whether little waits to be sent to a member; also if it is not connected, since nothing waits then."""
+        connections = self._open.get(to)
+        return connections is None or connections[0].has_room
+
+    def when_room(self, to: Member, callback: Callable[[], None]) -> None:
+        """Call this once when what waits for a member has left. Who is not connected any more has ``link_closed``."""
+        connections = self._open.get(to)
+        if connections is not None:
+            connections[0].when_room(callback)
+
+    def disconnect(self, member: Member) -> None:
+        """Close the connections with a member; ``link_closed`` follows."""
+        for connection in list(self._open.get(member, ())):
+            connection.close()
+
     def is_linked(self, member: Member) -> bool:
         """Whether a connection with the member is open."""
         return member in self._open
@@ -112,7 +136,15 @@ class Links:
     # connection.Handler
 
     def opened(self, connection: Connection) -> None:
-        """See ``Handler``."""
+        """See ``Handler``. One client too many is turned away, and tries again by itself."""
+        member = connection.peer.member
+        if member.role in _CLIENTS and not connection.dialed:
+            if self._clients >= self._config.max_client_connections:
+                logger.warning("%s is turned away: max_client_connections is %d", member, self._clients)
+                self._turned_away.add(connection)
+                connection.close()
+                return
+            self._clients += 1
         connections = self._open.setdefault(connection.peer.member, [])
         connections.insert(0 if connection.dialed else len(connections), connection)
         self._owner.link_opened(connection.peer.member)
@@ -124,6 +156,10 @@ class Links:
     def closed(self, connection: Connection, error: Exception | None) -> None:
         """See ``Handler``."""
         member = connection.peer.member
+        if connection in self._turned_away:
+            self._turned_away.discard(connection)
+            return
+        self._clients -= member.role in _CLIENTS and not connection.dialed
         connections = self._open[member]
         connections.remove(connection)
         if not connections:

@@ -85,7 +85,7 @@ class AwaitedCall(PendingCall):
         super().__init__(command, readonly, awaits_loss=awaits_loss)
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] = loop.create_future()
-        self._waker = _waker_of(loop)
+        self._waker = waker_of(loop)
 
     def end(self, ending: Ending) -> None:
         """Wake the coroutine."""
@@ -101,7 +101,7 @@ class AwaitedCall(PendingCall):
         return self._future.done()
 
 
-class _Waker:
+class Waker:
     """Resolves futures of one event loop from other threads, waking it once for all that come at once."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -129,11 +129,12 @@ class _Waker:
                 future.set_result(None)
 
 
-_wakers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Waker] = WeakKeyDictionary()
+_wakers: WeakKeyDictionary[asyncio.AbstractEventLoop, Waker] = WeakKeyDictionary()
 
 
-def _waker_of(loop: asyncio.AbstractEventLoop) -> _Waker:
+def waker_of(loop: asyncio.AbstractEventLoop) -> Waker:
+    """The one waker of an event loop."""
     waker = _wakers.get(loop)
     if waker is None:
-        waker = _wakers[loop] = _Waker(loop)
+        waker = _wakers[loop] = Waker(loop)
     return waker

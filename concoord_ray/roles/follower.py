@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from concoord_ray.directory import Directory, MemberReport
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.node import Node
 from concoord_ray.rsm.command import Busy, Kept, Leading, NotLeader, Reply
-from concoord_ray.session import Courier, Ending
+from concoord_ray.session import Courier, Ending, ToReplica
 
 
 class Follower:
@@ -19,6 +20,8 @@ class Follower:
         self.node = Node(boot, place, discovery, self, tick_interval_s=boot.config.follower_tick_interval_s)
         self.courier = Courier(boot.config, time.monotonic())
         self._replicas: dict[int, Member] = {}
+        #: What the courier wants sent, as long as the connection has no room for it.
+        self._held: deque[ToReplica] = deque()
 
     async def start(self) -> None:
         """Connect."""
@@ -40,13 +43,27 @@ class Follower:
         courier = self.courier
         while courier.outbox or courier.endings:
             outbox, courier.outbox = courier.outbox, []
-            for index, message in outbox:
-                replica = self._replicas.get(index)
-                if replica is not None:
-                    self.node.send(replica, message)
+            self._held.extend(outbox)
+            self._send_held()
             endings, courier.endings = courier.endings, []
             for ending in endings:
                 self.ended(ending)
+
+    def _send_held(self) -> None:
+        """Send as much as the connection has room for. Large arguments to many calls do not fit into one at once.
+
+        What was meant for an earlier leader is dropped: the courier has sent it again to the one that there is.
+        """
+        held, links = self._held, self.node.links
+        while held:
+            index, message = held[0]
+            replica = self._replicas.get(index) if index == self.courier.leader else None
+            if replica is not None:
+                if not links.has_room(replica):
+                    links.when_room(replica, self._send_held)
+                    return
+                self.node.send(replica, message)
+            held.popleft()
 
     # NodeOwner
 

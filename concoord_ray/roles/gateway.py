@@ -25,6 +25,7 @@ from concoord_ray.roles.follower import Follower
 from concoord_ray.roles.node import exit_broken
 from concoord_ray.roles.sequence import Sequencer
 from concoord_ray.roles.watch import LeaseOver, Watch, Watches
+from concoord_ray.roles.window import Windows
 from concoord_ray.rsm.codec import encode
 from concoord_ray.rsm.command import NO_SLOT_AFTER, Call, Entry, ExpireSession, Outcome, Read, Reply, Request
 from concoord_ray.rsm.wire import decode_command, decode_plain, encode_message, encode_plain
@@ -43,6 +44,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True):
     readonly: bool
     order: int | None
     awaits_loss: bool = False
+    may_park: bool = False
 
 
 class GatewayRole(Follower):
@@ -56,9 +58,13 @@ class GatewayRole(Follower):
         self._watches = Watches(boot.config.max_watched_processes, self._client_died)
         #: Sessions of processes that have died, by the number of the entry that ends each.
         self._dying: dict[int, int] = {}
-        self._sequencer: Sequencer[Request | Read] = Sequencer(
-            self._submit, boot.config.gateway_order_wait_s, boot.config.gateway_sequences
+        config = boot.config
+        self._sequencer: Sequencer[Request | Read | None] = Sequencer(
+            self._submit, config.gateway_order_wait_s, config.gateway_sequences
         )
+        self._windows = Windows(config.max_calls_per_gateway, config.max_bytes_per_gateway, "this node's gateway")
+        #: What Ray runs again after our last life has ended was within these bounds, and may have been executed.
+        self._refuses_from_s = time.monotonic() + config.session_ttl_s
 
     async def call(self, parcel: Parcel, values: tuple[Any, ...]) -> Any:
         """Forward one call and wait for its end.
@@ -66,22 +72,42 @@ class GatewayRole(Follower):
         ``values`` are the arguments that were ObjectRefs in the caller: they replace the placeholders among the
         entry's arguments.
         """
-        entry, readonly, order = parcel.entry, parcel.readonly, parcel.order
+        entry, order = parcel.entry, parcel.order
         if values:
             entry = _with_values(entry, values)
+        window, size_bytes = self._windows.of(may_park=parcel.may_park), len(entry.command)
+        if window.is_full and time.monotonic() >= self._refuses_from_s:
+            if order is not None:
+                self._sequencer.submit(entry.session, order, None)  # Those behind it need not wait for it.
+            raise self._windows.refusal(may_park=parcel.may_park)
+        window.enter(size_bytes)
+        try:
+            ending = await self._ending(entry, parcel)
+        finally:
+            window.leave(size_bytes)
+        if isinstance(ending, Failed):
+            raise ending.error
+        if ending.outcome == Outcome.PLAIN:
+            return decode_plain(ending.payload)
+        if ending.outcome == Outcome.VALUE:
+            return Encoded(ending.payload)
+        raise EncodedError(ending.outcome, ending.payload)
+
+    async def _ending(self, entry: Entry, parcel: Parcel) -> Ending:
+        """Forward an entry, in its turn, and wait for its end."""
         future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         key = (entry.session, entry.seq)
         waiting = self._calls.setdefault(key, [])
         waiting.append(future)
         if parcel.awaits_loss:
             self._awaiting_loss.add(key)
-        message = Read(entry) if readonly else Request(entry)
-        if order is None:
+        message = Read(entry) if parcel.readonly else Request(entry)
+        if parcel.order is None:
             self._submit(message)
         else:
-            self._sequencer.submit(entry.session, order, message)
+            self._sequencer.submit(entry.session, parcel.order, message)
         try:
-            ending = await future
+            return await future
         except asyncio.CancelledError:
             # ray.cancel, or the end of this actor. The caller's process tells which, and withdraws what the user
             # cancelled; here only the waiting ends.
@@ -91,13 +117,6 @@ class GatewayRole(Follower):
                 self._awaiting_loss.discard(key)
                 self.courier.forget(*key)
             raise
-        if isinstance(ending, Failed):
-            raise ending.error
-        if ending.outcome == Outcome.PLAIN:
-            return decode_plain(ending.payload)
-        if ending.outcome == Outcome.VALUE:
-            return Encoded(ending.payload)
-        raise EncodedError(ending.outcome, ending.payload)
 
     def ended(self, ending: Ending) -> None:
         """See ``Follower``."""
@@ -149,7 +168,9 @@ class GatewayRole(Follower):
         """See ``NodeOwner``. Ray runs the unfinished calls again on the next life."""
         exit_broken(self.node.me, error)
 
-    def _submit(self, message: Request | Read) -> None:
+    def _submit(self, message: Request | Read | None) -> None:
+        if message is None:  # Refused.
+            return
         self.courier.submit(message, time.monotonic())
         self.perform()
 

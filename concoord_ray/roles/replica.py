@@ -19,6 +19,7 @@ from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles.archive import Archive
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
+from concoord_ray.roles.bulk import Bulk
 from concoord_ray.roles.disk import begin_again_if_free
 from concoord_ray.roles.lane import Lane
 from concoord_ray.roles.node import Node
@@ -43,6 +44,8 @@ class ReplicaRole:
         self.node = Node(boot, place, discovery, self, tick_interval_s=boot.config.tick_interval_s)
         self._config = boot.config
         self._discovery = discovery
+        self._bulk = Bulk(self.node.links, boot.config.retransmit_interval_s)
+        self._replies = Replies(self.node.links, boot.config.max_queued_commands, self._crowded, self._has_room)
         self._service: Service | None = None
         self._lane: Lane | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -136,6 +139,8 @@ class ReplicaRole:
         """See ``NodeOwner``. A closed connection is suspicion at once, so the clock is looked at at once."""
         if self._service is not None and not self.node.links.is_linked(member):
             now_s = time.monotonic()
+            self._replies.disconnected(member)
+            self._bulk.disconnected(member)
             self._service.disconnected(member, now_s)
             if not self._is_displaced:
                 self._service.tick(now_s)
@@ -208,9 +213,11 @@ class ReplicaRole:
         if service is None or lane is None:
             return
         outputs = service.replica.outputs.take()
+        now_s = time.monotonic()
         for send in outputs.send:
-            payload = encode(send.message)
-            for to in send.to:
+            receivers = self._bulk.receivers(send.to, send.message, now_s)
+            payload = encode(send.message) if receivers else b""
+            for to in receivers:
                 node.links.send(to, payload)
         if service.state.install is not None:
             lane.restore(service.state.install)
@@ -224,7 +231,7 @@ class ReplicaRole:
         if service.to_clients:
             messages, service.to_clients = service.to_clients, []
             for to, message in messages:
-                node.links.send(to, encode(message))
+                self._replies.send(to, message)
         if service.wants_flush and not self._flush_is_due:
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -251,6 +258,15 @@ class ReplicaRole:
             self._perform()
         except Exception as error:  # A core that failed half-way must not be stepped again.
             self.broken(error)
+
+    def _crowded(self, client: Member) -> None:
+        if self._service is not None:
+            self._service.crowded(client)
+
+    def _has_room(self, client: Member) -> None:
+        if self._service is not None:
+            self._service.has_room(client)
+            self._perform()
 
     def _needs_snapshot(self, service: Service) -> bool:
         if time.monotonic() < self._snapshot_not_before_s:

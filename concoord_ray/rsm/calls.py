@@ -14,7 +14,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from concoord_ray.errors import CallCancelled, CallTimeout, ConfigurationError
+from concoord_ray.config import Config
+from concoord_ray.errors import CallCancelled, CallTimeout, ConfigurationError, FrameTooLarge, Overloaded
 from concoord_ray.paxos.membership import Size
 from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import Cancel, Entry, ExpireSession, OpenSession, Outcome, Reply, Resize, Withdrawal
@@ -26,8 +27,9 @@ from concoord_ray.rsm.waiters import PARKED, Primitive, Waiter
 
 #: How many ended Ray tasks of a session are remembered.
 _ENDED_TASKS = 1000
-#: Above the tokens of one generation are those of the next, as many as nobody will ever draw.
-GENERATION_SHIFT = 40
+#: A generation is the time of a recovery in seconds, or 0. So this many bits are for the tokens of one second, far more
+#: than can be drawn; and until the year 2106 every token is below 2**63.
+GENERATION_SHIFT = 31
 
 _CANCELLED = CallCancelled("The call was cancelled: it did not run, or what it was granted was given back.")
 _TASK_ENDED = CallCancelled("The Ray task that made this call has ended; the call was withdrawn.")
@@ -56,13 +58,14 @@ class Applied:
 class Calls:
     """The calls and sessions of one ensemble. Implements ``waiters.Effects``."""
 
-    def __init__(self, ensemble: str, remembered_sessions: int, generation: int) -> None:
+    def __init__(self, ensemble: str, config: Config, generation: int) -> None:
+        self._config = config
         self.time_ns = 0
         self.wall_ns = 0
         self.next_slot = 0
         self._ensemble = ensemble
         self._sessions: dict[int, Session] = {}
-        self._ended = EndedSessions(remembered_sessions)
+        self._ended = EndedSessions(config.remembered_sessions)
         self._nonces: dict[int, int] = {}
         self._next_session = 1
         self._tokens = self._first_token = generation << GENERATION_SHIFT
@@ -72,6 +75,8 @@ class Calls:
         self.stop_sign = b""
         self._timers = Timers()
         self._parked = 0
+        #: How large the answers are that all sessions have not acknowledged.
+        self._kept_bytes = 0
         self._draws = 0
         self._grants: dict[tuple[int, int], Grant] = {}
         self._applied = Applied()
@@ -94,13 +99,16 @@ class Calls:
             self._applied.replies.append(as_reply(entry, answer))
 
     def _keep(self, session: Session, seq: int, answer: Answer) -> None:
+        limit = self._config.max_payload_bytes
+        if len(answer.payload) > limit:
+            answer = refuse(too_large(seq, "its result", len(answer.payload), limit))
         grant = self._grants.pop((session.id, seq), None)
-        session.answers[seq] = answer._replace(grant=grant) if grant is not None else answer
+        self._kept_bytes += session.keep(seq, answer._replace(grant=grant) if grant is not None else answer)
         self._applied.replies.append(Reply(session.id, seq, answer.outcome, answer.payload))
 
     def _acknowledge(self, session: Session, acks: tuple[tuple[int, int], ...]) -> None:
         """The client has these replies, or gave these calls up: one that still waits would be granted to nobody."""
-        session.acknowledge(acks)
+        self._kept_bytes -= session.acknowledge(acks)
         parked = session.parked
         given_up: dict[int, Waiter] = {}
         for first, last in acks if parked else ():
@@ -113,10 +121,40 @@ class Calls:
             cancelled = refuse(_CANCELLED)
             self._applied.replies.append(Reply(session.id, seq, cancelled.outcome, cancelled.payload))
 
+    # Bounds. They are of the replicated state, so every replica refuses the same.
+
+    def _refusal(self, session: Session, *, may_park: bool) -> Answer | None:
+        """Why a call of the session is not executed now, None if it is."""
+        config = self._config
+        if session.kept_bytes >= config.max_unacknowledged_bytes or self._kept_bytes >= config.max_kept_bytes:
+            text = (
+                f"The ensemble keeps {session.kept_bytes} bytes of results that this process has not said to have, and "
+                f"{self._kept_bytes} of all processes; max_unacknowledged_bytes is {config.max_unacknowledged_bytes}, "
+                f"max_kept_bytes {config.max_kept_bytes}. Take the results of fewer calls at a time, or make them "
+                f"smaller. This call was not executed."
+            )
+            return refuse(Overloaded(text))
+        if may_park and self._parked >= config.max_parked_calls:
+            return refuse(self._too_many_wait())
+        return None
+
+    def _too_many_wait(self) -> Overloaded:
+        return Overloaded(
+            f"{self._parked} calls wait in the ensemble already, and max_parked_calls is "
+            f"{self._config.max_parked_calls}. This one was not executed; try again when some have ended."
+        )
+
     # Sessions.
 
     def _open(self, entry: Entry, command: OpenSession) -> None:
         session_id = self._nonces.get(entry.seq)
+        if session_id is None and len(self._sessions) >= self._config.max_sessions:
+            text = (
+                f"{len(self._sessions)} processes have a session in the ensemble, and max_sessions is "
+                f"{self._config.max_sessions}. One that ends makes room; or start another ensemble."
+            )
+            self._applied.replies.append(as_reply(entry, refuse(Overloaded(text))))
+            return
         if session_id is None:
             session_id = self._next_session
             self._next_session += 1
@@ -145,6 +183,7 @@ class Calls:
             expired = refuse(self._ended.error(session.id, waiter.seq))
             self._applied.replies.append(Reply(session.id, waiter.seq, expired.outcome, expired.payload))
         self._release(session, scopes)
+        self._kept_bytes -= session.kept_bytes
         del self._sessions[session.id]
         del self._nonces[session.nonce]
         self._applied.ended.append(session.id)
@@ -253,6 +292,8 @@ class Calls:
         session = self._sessions[waiter.session]
         if waiter.seq in session.parked:
             raise RuntimeError("this call waits already: a replicated method can block once, as its last act")
+        if self._parked >= self._config.max_parked_calls:  # Of a method that does not say that it may park.
+            raise self._too_many_wait()
         session.parked[waiter.seq] = waiter
         self._parked += 1
         self._timers.set(waiter, self._parked)
@@ -286,6 +327,14 @@ class Calls:
         """See ``Effects``."""
         known = self._sessions.get(session)
         return "a process that has ended" if known is None else known.description
+
+
+def too_large(seq: int, what: str, size_bytes: int, limit_bytes: int) -> FrameTooLarge:
+    """Why a call, or its result, cannot be sent."""
+    return FrameTooLarge(
+        f"Call {seq}: {what} has {size_bytes} bytes, at most {limit_bytes} fit. Pass large data by reference, as a "
+        f"path or a key, or start the ensemble with a larger max_frame_bytes."
+    )
 
 
 def as_reply(entry: Entry, answer: Answer) -> Reply:

@@ -19,6 +19,7 @@ from concoord_ray.errors import (
     NoSuchObject,
     ObjectExists,
     OutcomeUnknown,
+    Overloaded,
     ProtocolViolation,
 )
 from concoord_ray.rsm import snapshot
@@ -64,6 +65,7 @@ STATE = (
     "_tokens",
     "_timers",
     "_parked",
+    "_kept_bytes",
     "_grants",
     "_objects",
     "_replies",
@@ -78,8 +80,7 @@ class Executor(Calls):
 
     def __init__(self, ensemble: str, config: Config | None = None, *, generation: int = 0) -> None:
         """``generation`` is how often the ensemble was recovered: fencing tokens of later ones are all higher."""
-        self._config = config or Config()
-        super().__init__(ensemble, self._config.remembered_sessions, generation)
+        super().__init__(ensemble, config or Config(), generation)
         self._objects = ObjectTable(ensemble, self)
         self._replies = ReplyDigests()
         self._checkpoint_slot = 0
@@ -154,7 +155,8 @@ class Executor(Calls):
             text = f"A session numbers its commands from 1; this one has the number {entry.seq}."
             self._applied.replies.append(as_reply(entry, refuse(ProtocolViolation(text))))
         elif isinstance(command, Acknowledge):
-            session.acknowledge(((entry.seq, entry.seq),))  # Its own reply carries nothing that could be missed.
+            # Its own reply carries nothing that could be missed.
+            self._kept_bytes -= session.acknowledge(((entry.seq, entry.seq),))
             self._applied.replies.append(as_reply(entry, value(None)))
         elif entry.seq in session.acknowledged:
             text = f"Call {entry.seq} was sent again after its reply had been acknowledged."
@@ -192,6 +194,9 @@ class Executor(Calls):
     def _execute(self, session: Session, entry: Entry, command: Command) -> Answer | None:
         """Execute one fresh command; None when its call is parked."""
         if isinstance(command, Call):
+            refusal = self._refusal(session, may_park=self._objects.may_park(command))
+            if refusal is not None:
+                return refusal
             context = CallContext(self, session.id, entry.seq, command.owner, command.object_id)
             result = self._objects.call(context, command)
             return self._finish(session, entry.seq, (command.object_id, command.method), result)
@@ -241,6 +246,12 @@ class Executor(Calls):
                 return value(existing)
             text = f"An object called {command.name!r} exists. Use get_if_exists=True to share it, or another name."
             return refuse(ObjectExists(text))
+        if len(self._objects) >= self._config.max_objects:
+            text = (
+                f"There are {len(self._objects)} objects in the ensemble, and max_objects is "
+                f"{self._config.max_objects}. Delete some with concoord.delete(...)."
+            )
+            return refuse(Overloaded(text))
         context = CallContext(self, session.id, entry.seq, command.owner, 0)
         answer = self._objects.create(context, command)
         waiter = session.parked.get(entry.seq)

@@ -9,24 +9,23 @@ Invariants:
 - an entry is proposed by whichever leader it was sent to, any number of times; the executor executes it once;
 - a reply goes to everyone who asked for it in this leadership. Routes are not replicated: at every change of leadership
   clients are told, and send again what is unanswered;
-- a read is executed only after a confirmation round that began after it arrived, on a state that has every slot below
-  the barrier taken at that moment;
+- what is taken and not executed is bounded (``backlog``, ``readings``); who asks for more is told that we are busy;
 - the leader alone judges leases, on its own monotonic clock, from the moment when it began to lead. Its judgement takes
   effect only through the log, and is void if the session logged anything that the leader had not seen.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from concoord_ray.config import Config
-from concoord_ray.errors import Diverged, FrameTooLarge
+from concoord_ray.errors import Diverged
 from concoord_ray.paxos.messages import Message, SnapshotChunk, SnapshotPull
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role
-from concoord_ray.rsm.calls import Applied
+from concoord_ray.rsm.backlog import Backlog, size_of
+from concoord_ray.rsm.calls import Applied, too_large
 from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import (
     Batch,
@@ -45,6 +44,7 @@ from concoord_ray.rsm.command import (
     ServiceMessage,
 )
 from concoord_ray.rsm.divergence import Halt, Reinstall
+from concoord_ray.rsm.readings import Readings
 from concoord_ray.rsm.state import StateKeeping, StateMessage
 from concoord_ray.rsm.wire import encode_message
 
@@ -62,20 +62,6 @@ class _Lease:
     until_s: float
 
 
-@dataclass(slots=True)
-class _ReadRound:
-    """Reads that wait for one confirmation, then for the barrier."""
-
-    nonce: int
-    barrier: int
-    entries: list[Entry] = field(default_factory=list)
-
-
-def _size_bytes(entry: Entry) -> int:
-    """An upper bound of what an entry takes in a batch, unless a number is beyond all reason."""
-    return len(entry.command) + 32 + 18 * len(entry.acks)
-
-
 class Service:
     """The front of one replica. ``flush`` at the end of every loop turn proposes what has gathered."""
 
@@ -83,20 +69,16 @@ class Service:
         self.replica = replica
         #: What the role sends to clients, in order.
         self.to_clients: list[ToClient] = []
-        #: Reads to execute, after every decision that is in ``replica.outputs`` by now.
-        self.reads: list[Entry] = []
         #: How this replica's state is kept the same as the others'.
         self.state = StateKeeping(replica, config)
         self._config = config
         self._clients: dict[Member, None] = {}
         self._routes: dict[tuple[int, int], list[Member]] = {}
-        self._waiting: deque[Entry] = deque()
+        self._backlog = Backlog(config)
         self._leases: dict[int, _Lease] = {}
-        self._reads_waiting: list[Entry] = []
-        self._reads_confirming: _ReadRound | None = None
-        self._reads_confirmed: deque[_ReadRound] = deque()
-        #: Reads in all three of these.
-        self._reads_queued = 0
+        self._readings = Readings(replica, config, self._may_answer)
+        #: Clients that do not take what they were sent: their connections have no room.
+        self._crowded: set[Member] = set()
         self._standing: tuple[bool, int | None, bool] = (False, None, True)
         self._time_ns = 0
         self._time_at_s = now_s
@@ -109,15 +91,33 @@ class Service:
     @property
     def wants_flush(self) -> bool:
         """Whether ``flush`` has something to propose or reads to move on."""
-        leader = self.replica.leader
-        if self._waiting and leader.may_propose and leader.slots_in_flight < self._config.max_slots_in_flight:
-            return True
-        confirming, confirmed = self._reads_confirming, self._reads_confirmed
-        if confirmed and confirmed[0].barrier <= self.replica.learner.next_slot:
-            return True
-        if confirming is None:
-            return bool(self._reads_waiting) and self.replica.may_confirm
-        return self.replica.confirmed_nonce >= confirming.nonce
+        return (bool(self._backlog) and self._has_window) or self._readings.wants_flush
+
+    @property
+    def _has_window(self) -> bool:
+        """Whether another slot may be proposed: a large one goes alone, since it takes all that the network has."""
+        config, leader = self._config, self.replica.leader
+        if not leader.may_propose or leader.slots_in_flight >= config.max_slots_in_flight:
+            return False
+        return self._backlog.in_flight_bytes(self.replica.learner.next_slot) < config.max_bytes_in_flight
+
+    @property
+    def reads(self) -> list[Entry]:
+        """Reads to execute, after every decision that is in ``replica.outputs`` by now; for the role to take."""
+        return self._readings.ready
+
+    @reads.setter
+    def reads(self, left: list[Entry]) -> None:
+        self._readings.ready = left
+
+    def crowded(self, client: Member) -> None:
+        """The client does not take what it was sent: no results are made for it until it has room."""
+        self._crowded.add(client)
+
+    def has_room(self, client: Member) -> None:
+        """The client takes results again."""
+        self._crowded.discard(client)
+        self._readings.room()
 
     # Events.
 
@@ -141,6 +141,7 @@ class Service:
         """A connection was closed."""
         if peer.role in (Role.CLIENT, Role.GATEWAY):
             self._clients.pop(peer, None)
+            self.has_room(peer)
             for route in self._routes.values():
                 if peer in route:
                     route.remove(peer)
@@ -168,6 +169,7 @@ class Service:
         if applied.time_ns > self._now_ns(now_s) or not self.replica.is_leader:
             self._time_ns, self._time_at_s = applied.time_ns, now_s
         self._next_deadline_ns = applied.next_deadline_ns
+        self._backlog.applied(applied.next_slot)
         if applied.size is not None:
             self.replica.membership.size = applied.size
         for session, ttl_ns in applied.opened:
@@ -181,8 +183,10 @@ class Service:
 
     def answer(self, reply: Reply) -> None:
         """Give a reply to everyone who asked for it."""
-        route = self._routes.pop((reply.session, reply.seq), None)
+        key = reply.session, reply.seq
+        route = self._routes.pop(key, None)
         if route is not None:
+            self._readings.answered(key, len(reply.payload))
             if len(reply.payload) > self._config.max_payload_bytes:
                 reply = self._too_large(reply.session, reply.seq, "its result", len(reply.payload))
             for client in route:
@@ -204,15 +208,8 @@ class Service:
         if not self.replica.is_leader:
             return
         config, leader = self._config, self.replica.leader
-        while self._waiting and leader.may_propose and leader.slots_in_flight < config.max_slots_in_flight:
-            entries: list[Entry] = []
-            size = 0
-            while self._waiting and len(entries) < config.max_batch_commands:
-                size += _size_bytes(self._waiting[0])
-                if entries and size > min(config.max_batch_bytes, config.max_payload_bytes):
-                    break
-                entries.append(self._waiting.popleft())
-            self._propose(tuple(entries), now_s, wall_ns)
+        while self._backlog and self._has_window:
+            self._propose(self._backlog.next_batch(), now_s, wall_ns)
         deadline_ns = self._next_deadline_ns
         if (
             deadline_ns is not None
@@ -222,7 +219,7 @@ class Service:
             and leader.slots_in_flight < config.max_slots_in_flight
         ):
             self._propose((), now_s, wall_ns)
-        self._advance_reads(now_s)
+        self._readings.advance(now_s)
 
     # Requests.
 
@@ -234,62 +231,52 @@ class Service:
         if route is not None:  # On its way, or parked: whoever asks again is answered too.
             if client not in route:
                 route.append(client)
-        elif _size_bytes(entry) > self._config.max_payload_bytes:
-            refusal = self._too_large(*key, "it", _size_bytes(entry))
+        elif size_of(entry) > self._config.max_payload_bytes:
+            refusal = self._too_large(*key, "it", size_of(entry))
             self.to_clients.append(ToClient(client, refusal))
-        elif len(self._waiting) >= self._config.max_queued_commands or self._log_is_full():
+        elif self._backlog.is_full or self._log_is_full():
             self.to_clients.append(ToClient(client, Busy(*key)))
         else:
             self._routes[key] = [client]
-            self._waiting.append(entry)
+            self._backlog.take(entry)
 
     def _receive_read(self, client: Member, entry: Entry, now_s: float) -> None:
         if client.role is Role.CLIENT:
             self._renew(entry.session, now_s)
         key = (entry.session, entry.seq)
-        if key not in self._routes and self._reads_queued >= self._config.max_queued_commands:
+        route = self._routes.get(key)
+        if route is not None:
+            if client not in route:
+                route.append(client)
+        elif self._readings.is_full:
             self.to_clients.append(ToClient(client, Busy(*key)))
-        elif client not in self._routes.setdefault(key, []):
-            self._routes[key].append(client)
-            self._reads_waiting.append(entry)
-            self._reads_queued += 1
+        else:
+            self._routes[key] = [client]
+            self._readings.take(entry)
+
+    def _may_answer(self, key: tuple[int, int]) -> bool:
+        """Whether somebody who asked has room for the answer, or nobody is there any more."""
+        route = self._routes.get(key)
+        return not route or not self._crowded.issuperset(route)
 
     def _log_is_full(self) -> bool:
         """Some replica still needs more of the log than is kept: commands wait until it has caught up, or has left."""
         return self.replica.learner.log_bytes >= self._config.max_log_bytes
 
     def _too_large(self, session: int, seq: int, what: str, size_bytes: int) -> Reply:
-        text = (
-            f"Call {seq}: {what} has {size_bytes} bytes, at most {self._config.max_payload_bytes} fit. Pass large data "
-            f"by reference, as a path or a key, or start the ensemble with a larger max_frame_bytes."
-        )
-        refusal = Refusal(FrameTooLarge.__name__, text)
+        error = too_large(seq, what, size_bytes, self._config.max_payload_bytes)
+        refusal = Refusal(type(error).__name__, str(error))
         return Reply(session, seq, Outcome.REFUSED, encode_message(refusal))
 
     def _propose(self, entries: tuple[Entry, ...], now_s: float, wall_ns: int) -> None:
         stamp_ns = self._now_ns(now_s)
         self._deadline_proposed_ns = stamp_ns
-        self.replica.propose(encode_message(Batch(stamp_ns, wall_ns, entries)), now_s)
+        slot = self.replica.propose(encode_message(Batch(stamp_ns, wall_ns, entries)), now_s)
+        self._backlog.proposed(slot, entries)
 
     def _now_ns(self, now_s: float) -> int:
         """Ensemble time: on from the last stamp that we know to be applied, at our monotonic rate."""
         return self._time_ns + max(0, int((now_s - self._time_at_s) * 1e9))
-
-    # Reads.
-
-    def _advance_reads(self, now_s: float) -> None:
-        confirming = self._reads_confirming
-        if confirming is not None and self.replica.confirmed_nonce >= confirming.nonce:
-            self._reads_confirmed.append(confirming)
-            self._reads_confirming = None
-        while self._reads_confirmed and self._reads_confirmed[0].barrier <= self.replica.learner.next_slot:
-            entries = self._reads_confirmed.popleft().entries
-            self._reads_queued -= len(entries)
-            self.reads.extend(entries)
-        if self._reads_waiting and self._reads_confirming is None and self.replica.may_confirm:
-            barrier = self.replica.read_barrier
-            self._reads_confirming = _ReadRound(self.replica.confirm(now_s), barrier, self._reads_waiting)
-            self._reads_waiting = []
 
     # Leases.
 
@@ -308,7 +295,7 @@ class Service:
         for session, lease in self._leases.items():
             if lease.until_s <= now_s:
                 lease.until_s = now_s + lease.ttl_s  # If the log says otherwise, judge again after another lease.
-                self._waiting.append(Entry(0, 0, (), encode_message(ExpireSession(session, seen_slot))))
+                self._backlog.take(Entry(0, 0, (), encode_message(ExpireSession(session, seen_slot))))
 
     # Leadership, as clients are told of it.
 
@@ -326,12 +313,8 @@ class Service:
             self._restart_leases(now_s)
         elif was_leader and not replica.is_leader:
             self._routes.clear()
-            self._waiting.clear()
-            self._reads_waiting.clear()
-            self._reads_confirming = None
-            self._reads_confirmed.clear()
-            self._reads_queued = 0
-            self.reads.clear()
+            self._backlog.clear()
+            self._readings.clear()
         for client in self._clients:
             self._tell_standing(client)
 

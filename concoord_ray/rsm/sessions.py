@@ -108,6 +108,7 @@ class Session:
         "ended_tasks",
         "holdings",
         "id",
+        "kept_bytes",
         "last_slot",
         "nonce",
         "parked",
@@ -122,6 +123,8 @@ class Session:
         self.ttl_ns = ttl_ns
         self.description = description
         self.answers: dict[int, Answer] = {}
+        #: How large these are.
+        self.kept_bytes = 0
         self.acknowledged = Intervals()
         self.parked: dict[int, Waiter] = {}
         #: Ray tasks that have ended, the latest of them: a call of theirs that comes late holds nothing.
@@ -129,16 +132,31 @@ class Session:
         #: What each scope of this session holds, in the order in which it took them.
         self.holdings: dict[Scope, dict[Primitive, None]] = {}
 
-    def acknowledge(self, acks: tuple[tuple[int, int], ...]) -> None:
-        """The client has these replies and will not ask again."""
+    def keep(self, seq: int, answer: Answer) -> int:
+        """Remember the answer to a call, until it is acknowledged; by how many bytes more is kept now."""
+        before = self.answers.get(seq)
+        self.answers[seq] = answer
+        more = len(answer.payload) - (0 if before is None else len(before.payload))
+        self.kept_bytes += more
+        return more
+
+    def acknowledge(self, acks: tuple[tuple[int, int], ...]) -> int:
+        """The client has these replies and will not ask again; how many bytes less are kept now."""
+        before = self.kept_bytes
         for first, last in acks:
             if last - first < len(self.answers):
                 for seq in range(first, last + 1):
-                    self.answers.pop(seq, None)
+                    self._forget(seq)
             else:
                 for seq in [seq for seq in self.answers if first <= seq <= last]:
-                    del self.answers[seq]
+                    self._forget(seq)
             self.acknowledged.add(first, last)
+        return before - self.kept_bytes
+
+    def _forget(self, seq: int) -> None:
+        answer = self.answers.pop(seq, None)
+        if answer is not None:
+            self.kept_bytes -= len(answer.payload)
 
     def reply(self, seq: int) -> Reply | None:
         """The kept reply to ``seq``, None if there is none."""

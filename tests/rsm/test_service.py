@@ -178,7 +178,7 @@ def test_routes_do_not_outlive_their_answers() -> None:
     cluster.run(1.0)
     service = cluster.leader.service
     assert service._routes == {}
-    assert service._reads_queued == 0
+    assert len(service._readings) == 0
 
 
 # Changes of leadership.
