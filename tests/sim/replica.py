@@ -205,6 +205,7 @@ class ReplicaShell:
         """What a life begins with."""
         saved = None if self._disk is None else self._disk.newest
         if saved is not None:
+            self._watch.disks.saved(self.me, saved.slot)
             self._schedule.found(saved.slot, len(saved.data))
             self._watch.counts["restarts from disk"] += 1
         return saved
@@ -220,6 +221,7 @@ class ReplicaShell:
             return
 
         def written() -> None:
+            self._watch.disks.saved(self.me, saved.slot)
             self._schedule.written(saved.slot, len(saved.data))
             then()
 
