@@ -26,7 +26,7 @@ from concoord_ray.genesis import Plan
 from concoord_ray.handle import Handle
 from concoord_ray.paxos.membership import Size, is_reached
 from concoord_ray.paxos.view import Role, View
-from concoord_ray.restart import find_data
+from concoord_ray.restart import find_data, last_generation, next_generation, prepare, retire
 from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo, Resize
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.snapshot import header as snapshot_header
@@ -101,13 +101,17 @@ def init(
     ``acceptors`` remember, and any minority of them may die; ``replicas`` execute, and all but one may die.
     With ``storage``, a directory on the disk of every node, everything is kept there before it is acknowledged: after
     all of the actors, and all of Ray, have stopped, the same call starts the ensemble again as it was, on the nodes
-    that have its data. Without, a majority of the acceptors and one replica have to stay alive.
+    that have its data: it waits for as many of these nodes as it cannot do without. If none of them is up, nothing
+    says that there was an ensemble before, and an empty one begins; so start Ray everywhere first. Never restore or
+    copy an acceptor's directory: one that has forgotten what it promised undoes what was decided. Delete it instead,
+    and a view change lets a new acceptor in. Without ``storage``, a majority of the acceptors and one replica have to
+    stay alive.
     ``placement`` is the placement group's strategy: ``SPREAD`` works on one machine, ``STRICT_SPREAD`` insists on a
     node for each. A process that is silent for ``session_ttl_s`` loses what it holds. ``settings`` are fields of
     ``concoord_ray.config.Config``. Starts Ray, if this process has not, as Ray's own calls do.
 
-    Raises ConfigurationError if the settings cannot work or the members cannot be placed within ``timeout_s``. Safe to
-    call again, from anywhere.
+    Raises ConfigurationError if the settings cannot work, or if within ``timeout_s`` the members cannot be placed or
+    too few of the nodes with its data are there. Safe to call again, from anywhere.
     """
     config = _config(
         replicas=replicas,
@@ -123,19 +127,18 @@ def init(
     if not ray.is_initialized():
         ray.init()
     until_s = time.monotonic() + timeout_s
-    found = find_data(config.storage, name) if config.storage and genesis.find_plan(name) is None else None
+    found = find_data(config.storage, name, until_s) if config.storage else None
+    if found is not None:
+        prepare(found)
     fresh = Plan(name, uuid.uuid4().hex, secrets.token_bytes(32), config)
     plan, is_ours = genesis.propose_plan(found.plan if found is not None else fresh)
-    is_again = found is not None and is_ours
+    places = genesis.find_places(plan)
     try:
-        if found is not None and is_again:
-            genesis.put_size(plan, found.size)
-            genesis.propose_view(plan, found.view)
-            build(plan, until_s, found.nodes)
-        elif genesis.find_view(plan) is None:
-            build(plan, until_s, {})
+        if places is not None or genesis.find_view(plan) is None:
+            build(plan, until_s, places or {})
+            genesis.erase_places(plan)
     except BaseException:
-        if is_ours and (is_again or genesis.find_view(plan) is None):
+        if is_ours and (places is not None or genesis.find_view(plan) is None):
             destroy(plan)
         raise
     attachment_to(name, plan.ensemble).client.wait_until_open(max(1.0, until_s - time.monotonic()))
@@ -217,9 +220,11 @@ def backup(path: str | Path, name: str = DEFAULT_ENSEMBLE, *, timeout_s: float =
     found = status(name)
     if found.leader is None or found.leader.applied_slot is None:
         raise QuorumLost(f"Nobody leads the ensemble {name!r} at the moment. Try again a little later.")
-    replicas = sorted((r for r in found.replicas if r.alive), key=lambda replica: (replica.is_leader, replica.index))
+    alive = {replica.index: replica.applied_slot or 0 for replica in found.replicas if replica.alive}
+    others = {index: slot for index, slot in alive.items() if index != found.leader.index} or alive
     plan = attachment_to(name).plan
-    data = actors.snapshot_of(plan, replicas[0].index, found.leader.applied_slot, timeout_s)
+    # One that was deposed may say that it leads, and not know of the latest: what anybody has executed has to be in it.
+    data = actors.snapshot_of(plan, max(others, key=others.__getitem__), max(alive.values()), timeout_s)
     slot = snapshot_header(data).next_slot
     write_file(Path(path), data, ensemble=plan.ensemble, slot=slot)
     return slot
@@ -247,7 +252,9 @@ def recover(
     state = Executor(head.ensemble)
     state.restore(data)  # Which shows, before anything is stopped, that it can be.
     config = old.config if old is not None and not settings else _config(**settings)
-    generation = max(state.generation, 0 if old is None else old.generation) + 1
+    known = [state.generation, 0 if old is None else old.generation]
+    known.append(last_generation(config.storage, name) if config.storage else 0)
+    generation = next_generation(known, time.time())
     plan = Plan(name, uuid.uuid4().hex, secrets.token_bytes(32), config, generation)
     seed = state.moved_to(plan.ensemble)
     detach(name)
@@ -305,9 +312,12 @@ def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: f
                 f"who is missing."
             )
         time.sleep(0.1)
-    for role, index in set(actors.members_of(plan, both)) - set(actors.members_of(plan, new)):
+    surplus = sorted(set(actors.members_of(plan, both)) - set(actors.members_of(plan, new)))
+    reports = actors.describe(plan, surplus).reports
+    for role, index in surplus:
         actors.kill(plan.actor_name(role, index))
     for group in actors.groups_of(plan, range(actors.bundles_of(plan, new), actors.bundles_of(plan, both))):
         ray.util.remove_placement_group(group)
     genesis.put_size(plan, new)
+    retire(plan, {member: reports[member].node_id for member in surplus if member in reports})
     return status(plan.name)

@@ -2,11 +2,15 @@
 
 Two records per ensemble, each written by put-if-absent, which decides between concurrent ``init`` calls: the **plan**
 (identity, secret, settings), and the **view** of epoch 0, which names the incarnations that take part. Neither is ever
-changed. A third, the **size**, only says which actors there are, and follows every resizing. Every call here is
-synchronous and goes to GCS: never make one on a role's event loop.
+changed. A third, the **size**, only says which actors there are, and follows every resizing. A fourth, the **places**,
+is there while an ensemble is being started again from its data, and says where they are; these three are written before
+the plan then, so that whoever finds the plan can go on with the start. Every call here is synchronous and goes to GCS:
+never make one on a role's event loop.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import msgspec
 from ray.experimental import internal_kv
@@ -28,7 +32,7 @@ class Plan(msgspec.Struct, frozen=True):
     ensemble: str
     secret: bytes
     config: Config
-    #: How often the ensemble of this name was recovered before it was this one.
+    #: When it was recovered, in seconds of wall time; 0 if it was not. Fencing tokens of a later one are all higher.
     generation: int = 0
 
     def boot(self, role: Role, index: int) -> Boot:
@@ -83,6 +87,23 @@ def put_size(plan: Plan, size: Size) -> None:
     internal_kv._internal_kv_put(_size_key(plan.ensemble), msgspec.msgpack.encode(size), overwrite=True, namespace=_KV)
 
 
+def put_places(plan: Plan, nodes: Mapping[int, str]) -> None:
+    """Say on which nodes the data of each index are."""
+    encoded = msgspec.msgpack.encode(nodes)
+    internal_kv._internal_kv_put(_places_key(plan.ensemble), encoded, overwrite=True, namespace=_KV)
+
+
+def find_places(plan: Plan) -> dict[int, str] | None:
+    """On which nodes the data of each index are, None unless the ensemble is being started again."""
+    found: bytes | None = internal_kv._internal_kv_get(_places_key(plan.ensemble), namespace=_KV)
+    return None if found is None else msgspec.msgpack.decode(found, type=dict[int, str])
+
+
+def erase_places(plan: Plan) -> None:
+    """Everything of the ensemble has started."""
+    internal_kv._internal_kv_del(_places_key(plan.ensemble), namespace=_KV)
+
+
 def plan_names() -> list[str]:
     """The names of all ensembles of the cluster."""
     prefix = _plan_key("")
@@ -91,6 +112,7 @@ def plan_names() -> list[str]:
 
 def erase(plan: Plan) -> None:
     """Forget an ensemble."""
+    erase_places(plan)
     internal_kv._internal_kv_del(_size_key(plan.ensemble), namespace=_KV)
     internal_kv._internal_kv_del(_view_key(plan.ensemble), namespace=_KV)
     internal_kv._internal_kv_del(_plan_key(plan.name), namespace=_KV)
@@ -102,6 +124,10 @@ def _plan_key(name: str) -> bytes:
 
 def _size_key(ensemble: str) -> bytes:
     return f"size:{ensemble}".encode()
+
+
+def _places_key(ensemble: str) -> bytes:
+    return f"places:{ensemble}".encode()
 
 
 def _view_key(ensemble: str) -> bytes:

@@ -47,11 +47,14 @@ class EnsembleStatus:
     acceptors: tuple[MemberStatus, ...]
     registries: tuple[MemberStatus, ...]
     gateways: tuple[MemberStatus, ...]
+    #: How many acceptors the view names, None before the first. More may run while a size is changed.
+    voters: int | None = None
 
     @property
     def has_quorum(self) -> bool:
         """Whether a majority of the acceptors that the view names is alive."""
-        return 2 * sum(a.alive and a.in_view for a in self.acceptors) > len(self.acceptors)
+        voters = len(self.acceptors) if self.voters is None else self.voters
+        return 2 * sum(a.alive and a.in_view for a in self.acceptors) > voters
 
 
 def gather_status(plan: Plan) -> EnsembleStatus:
@@ -85,6 +88,7 @@ def gather_status(plan: Plan) -> EnsembleStatus:
         acceptors=of(Role.ACCEPTOR),
         registries=of(Role.REGISTRY),
         gateways=tuple(gateways),
+        voters=None if view is None else len(view.acceptors),
     )
 
 

@@ -47,6 +47,7 @@ def as_json(status: EnsembleStatus) -> str:
         return fields | {"address": None if member.address is None else str(member.address)}
 
     fields: dict[str, Any] = {"name": status.name, "id": status.id, "epoch": status.epoch}
+    fields["voters"] = status.voters
     fields["has_quorum"] = status.has_quorum
     fields["leader"] = None if status.leader is None else plain(status.leader)
     for role in ("replicas", "acceptors", "registries", "gateways"):

@@ -21,7 +21,7 @@ from concoord_ray.paxos.view import Member
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
 from concoord_ray.roles.disk import begin_again_if_free
 from concoord_ray.roles.node import Node
-from concoord_ray.storage.birth import write_birth
+from concoord_ray.storage.birth import has_birth, write_birth
 from concoord_ray.storage.durable import DurableStorage, set_aside
 from concoord_ray.storage.group_commit import GroupCommit
 from concoord_ray.storage.memory import MemoryStorage
@@ -34,7 +34,10 @@ class AcceptorRole:
     """One acceptor of one ensemble."""
 
     def __init__(self, boot: Boot, place: Whereabouts, discovery: Discovery) -> None:
-        self._durable = _open_storage(boot) if boot.config.storage else None
+        storage = boot.config.storage
+        #: With storage: before there is a birth certificate on this disk, nothing is answered.
+        self._is_certified = not storage or has_birth(storage, boot.name, boot.ensemble)
+        self._durable = _open_storage(boot) if storage else None
         incarnation = None if self._durable is None else self._durable.incarnation
         self.node = Node(boot, place, discovery, self, incarnation=incarnation)
         self._discovery = discovery
@@ -53,7 +56,7 @@ class AcceptorRole:
                 raise
             self._storage = GroupCommit(self._durable.append, loop, self.broken)
         await self.node.start()
-        if self._core.view is None:
+        if self._core.view is None or not self._is_certified:
             self._joining = loop.create_task(self._join())
             self._joining.add_done_callback(self.node.task_ended)
 
@@ -68,9 +71,10 @@ class AcceptorRole:
     async def _join(self) -> None:
         """Take part in the first view. Every later one is brought by the scout that asks for votes in it."""
         view = await self._discovery.view()
-        if self._durable is not None:
-            write_birth(self.node.boot.birth(view))  # Before the first vote.
-        if self._core.join(view):
+        if not self._is_certified:
+            write_birth(self.node.boot.birth(view))
+            self._is_certified = True
+        if self._core.view is not None or self._core.join(view):
             self._perform()
         else:
             logger.info("%s begins without memory: it votes once a view change has taken it in", self.node.me)
@@ -82,6 +86,8 @@ class AcceptorRole:
 
     def receive(self, source: Member, messages: list[WireMessage]) -> None:
         """See ``NodeOwner``."""
+        if not self._is_certified:
+            return  # A restart might not find such a vote. Who asks will ask again, and it is a matter of moments.
         for message in messages:
             if isinstance(message, (P2a, P1a, Ping)):
                 self._core.receive(source, message)

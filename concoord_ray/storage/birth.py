@@ -1,11 +1,13 @@
 """The birth certificate of an ensemble on disk: what is needed to start it again when nothing of Ray is left.
 
-Every acceptor's node has one, written before the acceptor votes for the first time; so whatever was ever acknowledged,
-a majority of the acceptors' nodes has it. It holds the secret: its directory is for the owner alone.
+Every acceptor's node has one, written before the acceptor answers anybody; so whatever was ever acknowledged, a
+majority of the acceptors' nodes has it. It holds the secret: its directory is for the owner alone.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 from hashlib import blake2b
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from concoord_ray.config import Config
 from concoord_ray.errors import StorageCorrupt
 from concoord_ray.paxos.view import View
 from concoord_ray.storage.files import machine_faults, make_directory, replace_file
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "birth"
 _DIGEST_BYTES = 32
@@ -27,7 +31,7 @@ class Birth(msgspec.Struct, frozen=True):
     ensemble: str
     secret: bytes
     config: Config
-    #: How often it was recovered before it was this one.
+    #: When it was recovered, in seconds of wall time; 0 if it was not. The latest of a name is the one that counts.
     generation: int
     #: The view of epoch 0.
     view: View
@@ -42,17 +46,27 @@ def directory_of(storage: str, name: str, ensemble: str) -> Path:
     return Path(storage, name, ensemble)
 
 
+def has_birth(storage: str, name: str, ensemble: str) -> bool:
+    """Whether a sound one is there. Raises ``StorageFailed`` if it cannot be read."""
+    path = directory_of(storage, name, ensemble) / FILE_NAME
+    try:
+        return path.exists() and read_birth(path).ensemble == ensemble
+    except StorageCorrupt as error:
+        logger.warning("%s", error)
+        return False
+
+
 def write_birth(birth: Birth) -> None:
-    """Write it, durably, unless it is there. Raises ``StorageFailed``."""
+    """Write it, durably, unless a sound one is there. Raises ``StorageFailed``."""
     directory = directory_of(birth.config.storage, birth.name, birth.ensemble)
-    path = directory / FILE_NAME
     with machine_faults(directory):
         make_directory(directory)
         directory.chmod(0o700)
-        if not path.exists():
-            encoded = _encode(birth)
+        if not has_birth(birth.config.storage, birth.name, birth.ensemble):
+            path, encoded = directory / FILE_NAME, _encode(birth)
             # Several members of a node may write it at once: each its own temporary, all the same content.
-            replace_file(path, path.with_name(f"{FILE_NAME}.{id(birth)}.tmp"), (_digest(encoded), encoded))
+            temporary = path.with_name(f"{FILE_NAME}.{os.getpid()}.{id(birth)}.tmp")
+            replace_file(path, temporary, (_digest(encoded), encoded))
 
 
 def read_birth(path: Path) -> Birth:
@@ -61,7 +75,7 @@ def read_birth(path: Path) -> Birth:
         content = path.read_bytes()
     digest, encoded = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if _digest(encoded) != digest:
-        raise StorageCorrupt(f"{path} is not as it was written. Take the file of another node of the ensemble.")
+        raise StorageCorrupt(f"{path} is not as it was written. Another node of the ensemble has the same file.")
     return _decode(encoded)
 
 

@@ -6,7 +6,8 @@
   fsync the kernel may have dropped the data, and the next one succeeds without them. Here the first error is the last.
 - Opening for writing moves the whole log into the database before anything is served. What an earlier process wrote,
   and was never told to be durable, may be in the kernel's cache alone: from then on it is durable, or opening failed.
-- ``sound_rows`` reads without changing a byte, so that what is broken stays as it was found.
+- ``sound_rows`` reads without changing a byte, so that what is broken stays as it was found, and without a lock of
+  SQLite's, which would keep the acceptor from opening it that is just starting.
 - Exclusive locking: no shared-memory file, no lock calls, and no other program writes in between.
 - Deleted pages are used again, and given back to the file system when they are most of the file.
 """
@@ -42,6 +43,8 @@ _SETTINGS = (
     ("journal_size_limit", 16 << 20, 16 << 20),
     ("secure_delete", "OFF", 0),
 )
+#: SQLite's own way of opening a file that it neither writes nor locks.
+_READ_ONLY = "mode=ro&vfs=unix-none"
 #: What SQLite says when not the data but the machine is at fault.
 _MACHINE = ("disk I/O error", "database or disk is full", "database is locked", "unable to open database file")
 #: Rows a statement. A statement is a transaction by itself, and waits once for the interpreter's lock.
@@ -85,7 +88,7 @@ def remove(path: Path) -> None:
 
 
 def sound_rows(path: Path) -> Iterator[Row]:
-    """Check the database as SQLite can, and read every row in the order of keys. Changes nothing.
+    """Check the database as SQLite can, and read every row in the order of keys. Changes nothing, and locks nothing.
 
     Raises ``StorageCorrupt`` if the file is no sound database of this version.
     """
@@ -93,13 +96,13 @@ def sound_rows(path: Path) -> Iterator[Row]:
     if size_bytes < _PAGE_BYTES:  # SQLite would begin a new one, and drop the log.
         raise corrupt(path, f"it is gone, or cut to {size_bytes} bytes, though commits were acknowledged")
     with explained(path):
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{_READ_ONLY}", uri=True, isolation_level=None)
         try:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # The index of the log is in memory, not in a file.
             _check(path, connection)
             yield from _rows(connection)
         finally:
             connection.close()
-            _index_of(path).unlink(missing_ok=True)
 
 
 class Database:

@@ -20,10 +20,11 @@ twice as much in each as it adds and a little more, so that no commit waits for 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from concoord_ray.errors import StorageError, StorageFailed
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
@@ -247,15 +248,47 @@ class DurableStorage:
             self._watermark.sync()
 
 
-def set_aside(directory: Path) -> Path:
-    """Move data that cannot be used out of the way, so that the member can begin anew, and return where they are.
+class Contents(NamedTuple):
+    """What there is in a directory."""
+
+    incarnation: int
+    #: How many commits there have been.
+    commit: int
+    records: list[Record]
+
+
+def read_contents(directory: Path, is_wanted: Callable[[Record], bool]) -> Contents | None:
+    """What an acceptor would find in a directory, None if nothing was ever kept there.
+
+    Changes nothing and needs no lock. Raises what ``DurableStorage.open`` does of data that are broken; also if an
+    acceptor writes meanwhile, since what is read then need not fit together.
+    """
+    path = directory / FILE_NAME
+    found: list[Record] = []
+
+    def see(content: Content) -> None:
+        if not isinstance(content, (Identity, Totals)) and is_wanted(content):
+            found.append(content)
+
+    with machine_faults(directory):
+        if not _was_served(path):
+            return None
+        account = _verified(path, read_watermark(directory) or 0, see)
+    if account.identity is None:
+        raise corrupt(path, "table records: the row that says whose data it is is gone")
+    records = [record for record in found if not account.is_dropped(*to_row(record)[:3])]
+    return Contents(account.identity.incarnation, account.commit, records)
+
+
+def set_aside(directory: Path, why: str = "corrupt") -> Path:
+    """Move data that are not to be used any more out of the way, and return where they are.
 
     Nothing is deleted. Raises ``StorageError`` if a process has the directory, ``StorageFailed`` if it cannot be moved.
     """
     with machine_faults(directory):
         lock = DirectoryLock(directory)
         try:
-            names = (directory.with_name(f"{directory.name}.corrupt-{n}") for n in itertools.count(1))
+            names = (directory.with_name(f"{directory.name}.{why}-{n}") for n in itertools.count(1))
             aside = next(name for name in names if not name.exists())
             directory.rename(aside)
             sync_directory(directory.parent)
@@ -287,11 +320,13 @@ def _create(path: Path, identity: Identity) -> None:
         mark.sync()
 
 
-def _verified(path: Path, acknowledged: int) -> _Account:
+def _verified(path: Path, acknowledged: int, found: Callable[[Content], None] = lambda _: None) -> _Account:
     """Read everything, and make sure that it is everything, and what was written."""
     account = _Account()
     for row in sound_rows(path):
-        account.see(_content(path, row))
+        content = _content(path, row)
+        account.see(content)
+        found(content)
         if row[:3] != TOTALS:
             account.add(row)
     stored = account.stored

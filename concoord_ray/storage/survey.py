@@ -1,62 +1,189 @@
-"""What a node's disk has of an ensemble: asked of every node when an ensemble is started that may have been before."""
+"""What a node's disk has of an ensemble: asked of every node when an ensemble is started that may have been before.
+
+A survey changes nothing and keeps nobody out: it may run while another process starts the same ensemble, or while the
+last one is still ending. What another process has is told apart from what is broken, so that it can be asked for again.
+"""
 
 from __future__ import annotations
 
-import logging
+import fcntl
+import os
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from concoord_ray.errors import StorageError
-from concoord_ray.paxos.outputs import Joined
-from concoord_ray.paxos.view import Role, View
+from concoord_ray.paxos.ballot import Ballot
+from concoord_ray.paxos.outputs import Accepted, Joined, Record, Truncated
+from concoord_ray.paxos.view import Role, View, following_view, is_stop_sign
 from concoord_ray.storage import birth as births
 from concoord_ray.storage.birth import Birth
-from concoord_ray.storage.database import FILE_NAME
-from concoord_ray.storage.durable import DurableStorage
+from concoord_ray.storage.durable import read_contents
+from concoord_ray.storage.files import LOCK_NAME, machine_faults
+from concoord_ray.storage.places import places_of
 
-logger = logging.getLogger(__name__)
+_MEMBER = re.compile(rf"({Role.ACCEPTOR}|{Role.REPLICA})-(\d+)(?:\.\d+)?")
+_SNAPSHOT = re.compile(r"snapshot-(\d{20})")
+#: The slot of a replica that has no snapshot.
+NO_SNAPSHOT = -1
+
+
+class Proposal(NamedTuple):
+    """A view that may follow: an acceptor has accepted the stop-sign that says so."""
+
+    ballot: Ballot
+    view: View
+
+
+class Votes(msgspec.Struct, frozen=True):
+    """The memory of one acceptor."""
+
+    incarnation: int
+    #: How many commits it has made: of two copies of one memory, the one with fewer has forgotten some.
+    commit: int
+    #: The views that it takes part in; none if it was never taken in.
+    joined: tuple[View, ...]
+    proposed: tuple[Proposal, ...]
+    #: It cannot show what it accepted for slots below this one.
+    dropped_below: int
+
+    @property
+    def epoch(self) -> int:
+        """The last that it has come to, -1 if none."""
+        return max((view.epoch for view in self.joined), default=-1)
 
 
 class Kept(msgspec.Struct, frozen=True):
     """What one node has of one ensemble."""
 
-    birth: Birth
-    #: By index, the newest view that each acceptor takes part in; None if its data are broken.
-    acceptors: dict[int, View | None]
+    ensemble: str
+    #: None if it is not there, or broken; replicas do not write one.
+    birth: Birth | None
+    #: By index; None for an acceptor whose data are broken, or another process's.
+    acceptors: dict[int, Votes | None]
+    #: By index, the slot of the newest snapshot that can be had.
+    replicas: dict[int, int]
+    #: Directories that other processes have.
+    in_use: tuple[str, ...] = ()
+    #: What is wrong with what cannot be read.
+    faults: tuple[str, ...] = ()
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether anything in it may have been acknowledged to anybody."""
+        return any(votes is not None and votes.joined for votes in self.acceptors.values()) or any(
+            slot != NO_SNAPSHOT for slot in self.replicas.values()
+        )
 
 
 def survey(storage: str, name: str) -> list[Kept]:
-    """Every ensemble called ``name`` that there is something of here. What cannot be read is logged and left out."""
-    found = []
-    for path in sorted(Path(storage, name).glob(f"*/{births.FILE_NAME}")):
+    """Every ensemble called ``name`` that there is something of here. Raises ``StorageFailed`` if we may not look."""
+    root = Path(storage, name)
+    with machine_faults(root):
+        directories = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        found = [_Look(directory).kept() for directory in directories]
+    return [kept for kept in found if kept.birth is not None or kept.acceptors or kept.replicas]
+
+
+class _Look:
+    """At what one ensemble has on this node."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._in_use: list[str] = []
+        self._faults: list[str] = []
+
+    def kept(self) -> Kept:
+        """All of it."""
+        names = [_MEMBER.fullmatch(path.name) for path in sorted(self._directory.iterdir())]
+        members = sorted({(name[1], int(name[2])) for name in names if name is not None})
+        acceptors: dict[int, Votes | None] = {}
+        replicas: dict[int, int] = {}
+        for role, index in members:
+            places = [place for place in places_of(self._directory / f"{role}-{index}") if place.directory.is_dir()]
+            if role == Role.REPLICA:
+                replicas[index] = max(self._snapshot_in(place.directory) for place in places)
+                continue
+            memories = [self._votes_in(place.directory) for place in places]
+            known = [votes for votes in memories if isinstance(votes, Votes)]
+            if known:
+                # As the acceptor will choose: of those that have come as far, the latest.
+                acceptors[index] = max(reversed(known), key=lambda votes: votes.epoch)
+            elif _UNREADABLE in memories:
+                acceptors[index] = None
+        return Kept(self._directory.name, self._birth(), acceptors, replicas, tuple(self._in_use), tuple(self._faults))
+
+    def _birth(self) -> Birth | None:
+        path = self._directory / births.FILE_NAME
         try:
-            birth = births.read_birth(path)
+            return births.read_birth(path) if path.exists() else None
         except StorageError as error:
-            logger.warning("%s", error)
-            continue
-        found.append(Kept(birth, {index: _view(birth, index, directory) for index, directory in _acceptors(path)}))
-    return found
+            self._faults.append(str(error))
+            return None
 
-
-def _acceptors(path: Path) -> list[tuple[int, Path]]:
-    prefix = f"{Role.ACCEPTOR}-"
-    directories = [each for each in path.parent.glob(f"{prefix}*") if each.name.removeprefix(prefix).isdigit()]
-    return sorted((int(each.name.removeprefix(prefix)), each) for each in directories)
-
-
-def _view(birth: Birth, index: int, directory: Path) -> View | None:
-    if not (directory / FILE_NAME).exists():
-        return None
-    try:
-        storage = DurableStorage.open(
-            directory, ensemble=birth.ensemble, role=Role.ACCEPTOR, index=index, incarnation=0
-        )
+    def _votes_in(self, directory: Path) -> Votes | str | None:
+        """What is there; None if nothing ever was."""
+        if self._is_in_use(directory):
+            return _UNREADABLE
         try:
-            views = [record.view for record in storage.load() if isinstance(record, Joined)]
-            return max(views, key=lambda view: view.epoch, default=None)
-        finally:
-            storage.close()
-    except StorageError as error:
-        logger.warning("%s", error)
-        return None
+            found = read_contents(directory, _is_telling)
+        except StorageError as error:
+            if self._is_in_use(directory):  # Somebody has just started with it.
+                return _UNREADABLE
+            self._faults.append(str(error))
+            return _UNREADABLE
+        return None if found is None else _votes_of(found.incarnation, found.commit, found.records)
+
+    def _snapshot_in(self, directory: Path) -> int:
+        """By the name: a file is there as a whole or not at all, and to read it all may take long."""
+        if self._is_in_use(directory):
+            return NO_SNAPSHOT
+        names = [_SNAPSHOT.fullmatch(path.name) for path in directory.iterdir()]
+        return max((int(name[1]) for name in names if name is not None), default=NO_SNAPSHOT)
+
+    def _is_in_use(self, directory: Path) -> bool:
+        is_it = _is_locked(directory)
+        if is_it:
+            self._in_use.append(str(directory))
+        return is_it
+
+
+#: In the place of votes that cannot be read, though there may be some.
+_UNREADABLE = "unreadable"
+
+
+def _is_telling(record: Record) -> bool:
+    """Whether a survey needs to know of it; all the rest is for the acceptor."""
+    if isinstance(record, Accepted):
+        return is_stop_sign(record.pvalue.value)
+    return isinstance(record, (Joined, Truncated))
+
+
+def _votes_of(incarnation: int, commit: int, records: list[Record]) -> Votes:
+    joined = tuple(record.view for record in records if isinstance(record, Joined))
+    below = max((record.below for record in records if isinstance(record, Truncated)), default=0)
+    proposed = []
+    for record in records:
+        following = following_view(record.pvalue.value) if isinstance(record, Accepted) else None
+        if isinstance(record, Accepted) and following is not None:
+            proposed.append(Proposal(record.pvalue.ballot, following))
+    return Votes(incarnation, commit, joined, tuple(proposed), below)
+
+
+def _is_locked(directory: Path) -> bool:
+    """Whether a process has it. The lock file stays as it is, and the question is over before it is in anybody's way:
+    who opens a directory tries for a while.
+    """
+    try:
+        descriptor = os.open(directory / LOCK_NAME, os.O_RDONLY)
+    except FileNotFoundError:  # Nobody ever had it.
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,163 @@
+"""A survey tells what a disk has, and neither changes it nor keeps anybody from it."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from concoord_ray.paxos.view import Role
+from concoord_ray.storage.birth import FILE_NAME as BIRTH
+from concoord_ray.storage.birth import directory_of, has_birth, read_birth, write_birth
+from concoord_ray.storage.database import FILE_NAME, sound_rows
+from concoord_ray.storage.durable import set_aside
+from concoord_ray.storage.files import DirectoryLock
+from concoord_ray.storage.survey import NO_SNAPSHOT, Kept, Votes, survey
+from concoord_ray.storage.watermark import Watermark
+from tests.storage.children import child
+from tests.storage.pieces import HIGH, flip, opened
+from tests.storage.remnants import ENSEMBLE, FIRST, NAME, Disk, acceptor, birth, dropped, proposed, view
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path)
+
+
+def look(disk: Disk) -> Kept:
+    (kept,) = survey(str(disk.root), NAME)
+    return kept
+
+
+def votes_of(kept: Kept, index: int) -> Votes:
+    votes = kept.acceptors[index]
+    assert votes is not None
+    return votes
+
+
+def bytes_in(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_survey_tells_everything_and_changes_nothing(disk: Disk) -> None:
+    later = view(1, (0, 1, acceptor(2, life=2)), first_slot=11)
+    disk.vote(0, FIRST, dropped(5), proposed(later))
+    disk.vote(1)
+    disk.save(0, 5, 9)
+    disk.save(3)
+    before = bytes_in(disk.root)
+    kept = look(disk)
+    assert bytes_in(disk.root) == before
+    assert kept.birth == birth(disk.root)
+    votes = votes_of(kept, 0)
+    assert (votes.incarnation, votes.joined, votes.dropped_below) == (acceptor(0).incarnation, (FIRST,), 5)
+    assert votes.proposed == ((HIGH, later),)
+    assert votes_of(kept, 1).joined == ()
+    assert kept.replicas == {0: 9, 3: NO_SNAPSHOT}
+    assert kept.in_use == kept.faults == ()
+    assert kept.has_memory
+
+
+def test_a_stop_sign_that_is_truncated_proposes_nothing_any_more(disk: Disk) -> None:
+    later = view(1, (0, 1), first_slot=11)
+    disk.vote(0, FIRST, proposed(later), later, dropped(11, first_epoch=1))
+    votes = votes_of(look(disk), 0)
+    assert (votes.joined, votes.proposed) == ((later,), ())
+
+
+def test_the_more_often_a_memory_was_written_the_higher_its_commit(disk: Disk, tmp_path: Path) -> None:
+    disk.vote(0, FIRST)
+    commit = votes_of(look(disk), 0).commit
+    disk.vote(0, dropped(5))
+    assert votes_of(look(disk), 0).commit > commit
+
+
+def test_an_acceptor_that_was_killed_while_its_data_were_created_has_none(disk: Disk) -> None:
+    disk.certify()
+    directory = disk.directory(Role.ACCEPTOR, 0)
+    directory.mkdir()
+    Watermark.create(directory)
+    (directory / FILE_NAME).write_bytes(b"half of a database")
+    before = bytes_in(disk.root)
+    assert look(disk).acceptors == {}
+    assert bytes_in(disk.root) == before
+
+
+def test_what_is_broken_is_named(disk: Disk) -> None:
+    database = disk.vote(0, FIRST) / FILE_NAME
+    flip(database, 20, 0xFF)
+    kept = look(disk)
+    assert kept.acceptors == {0: None}
+    assert str(database) in kept.faults[0]
+    assert not kept.has_memory
+
+
+def hold_both(root: Path, ready: Connection) -> None:
+    """Have an acceptor's and a replica's directory until the other side hangs up."""
+    disk = Disk(root)
+    with opened(disk.directory(Role.ACCEPTOR, 0), ensemble=ENSEMBLE) as storage:
+        lock = DirectoryLock(disk.directory(Role.REPLICA, 0))
+        ready.send(True)
+        ready.poll(60)
+        storage.append([dropped(5)])  # The survey is not in the way of it.
+        lock.release()
+    ready.send(True)
+
+
+def test_what_another_process_has_is_in_use_and_not_broken(disk: Disk) -> None:
+    directories = [disk.vote(0, FIRST), disk.save(0, 5)]
+    with child(hold_both, disk.root) as (_, holder):
+        assert holder.recv()
+        kept = look(disk)
+        holder.send(True)
+        assert holder.recv()
+    assert kept.in_use == tuple(map(str, directories))
+    assert (kept.acceptors, kept.replicas, kept.faults) == ({0: None}, {0: NO_SNAPSHOT}, ())
+    kept = look(disk)
+    assert (votes_of(kept, 0).dropped_below, kept.replicas, kept.in_use) == (5, {0: 5}, ())
+
+
+def test_an_acceptor_can_start_while_its_data_are_read(disk: Disk) -> None:
+    directory = disk.vote(0, FIRST)
+    rows = sound_rows(directory / FILE_NAME)
+    next(rows)
+    disk.vote(0, dropped(5))
+    assert votes_of(look(disk), 0).dropped_below == 5
+
+
+def test_of_several_directories_of_an_acceptor_the_one_that_it_will_open_counts(disk: Disk) -> None:
+    directory = disk.vote(0, FIRST)
+    directory.rename(directory.with_name(f"{directory.name}.2"))
+    disk.vote(0, life=2)
+    assert votes_of(look(disk), 0).incarnation == acceptor(0).incarnation
+
+
+def test_what_was_set_aside_is_not_there(disk: Disk) -> None:
+    set_aside(disk.vote(0, FIRST))
+    set_aside(disk.vote(1, FIRST), "retired")
+    set_aside(disk.save(1, 5), "retired")
+    kept = look(disk)
+    assert (kept.acceptors, kept.replicas) == ({}, {})
+
+
+def test_a_node_with_replicas_alone_has_no_birth_certificate_and_is_found(disk: Disk) -> None:
+    disk.save(4, 5)
+    kept = look(disk)
+    assert (kept.ensemble, kept.birth, kept.replicas) == (ENSEMBLE, None, {4: 5})
+
+
+def test_nothing_is_found_where_nothing_is(disk: Disk) -> None:
+    assert survey(str(disk.root), NAME) == []
+    assert survey(str(disk.root / "nowhere"), NAME) == []
+
+
+def test_a_damaged_birth_certificate_is_written_again(disk: Disk) -> None:
+    disk.certify()
+    path = directory_of(str(disk.root), NAME, ENSEMBLE) / BIRTH
+    flip(path, 40, 1)
+    assert not has_birth(str(disk.root), NAME, ENSEMBLE)
+    assert survey(str(disk.root), NAME) == []
+    write_birth(birth(disk.root))
+    assert read_birth(path) == birth(disk.root)
+    assert [each.name for each in path.parent.iterdir()] == [BIRTH]
