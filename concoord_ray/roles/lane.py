@@ -12,6 +12,7 @@ quick once it has run ``inline_after_runs`` times in a row within ``quick_call_s
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import queue
 import threading
@@ -26,6 +27,7 @@ from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import Batch, Entry, Reply
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.objects import Kind
+from concoord_ray.rsm.rope import Rope
 from concoord_ray.rsm.snapshot import SnapshotFailed
 from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.rsm.wire import decode_batch
@@ -90,11 +92,18 @@ class Lane:
             self._handed_over += 1
             self._jobs.put(job)
 
-    def restore(self, snapshot: bytes) -> None:
+    def restore(self, snapshot: Rope) -> None:
         """Go on from a snapshot, after what was handed over before."""
 
         def restore() -> Applied:
+            has_state = self._executor.next_slot > 0
+            gc.unfreeze()
             self._executor.restore(snapshot)
+            if has_state:
+                gc.collect()  # Cycles in the state before: frozen, they would stay.
+            # Python would look at a million new objects three times before it takes them for old, and hold up
+            # everything for some 0.2 s each time. The price: a cycle among them is not missed if it is dropped later.
+            gc.freeze()
             return self._executor.take_applied()
 
         self._run_aside(restore, lambda applied: self._done(applied, []))
@@ -131,6 +140,7 @@ class Lane:
             try:
                 if isinstance(job, _Aside):
                     self._loop.call_soon_threadsafe(self._back_from, job.done, job.work())
+                    del job  # It may hold a snapshot, and the next job may never come.
                     continue
                 applied, replies = self._perform(job)
             except BaseException as error:  # Diverged, out of memory: the role decides, on its loop.

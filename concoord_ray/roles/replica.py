@@ -26,6 +26,7 @@ from concoord_ray.roles.node import Node
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import KeepAlive, Read, Reply, Request
 from concoord_ray.rsm.executor import Executor
+from concoord_ray.rsm.rope import Rope
 from concoord_ray.rsm.service import Service
 from concoord_ray.rsm.snapshot import SnapshotFailed
 from concoord_ray.rsm.state import StateMessage
@@ -60,7 +61,7 @@ class ReplicaRole:
         self._archive: Archive | None = None
         self._seed: bytes | None = None
         #: Who waits for a snapshot of every slot below some slot.
-        self._asked: list[tuple[int, asyncio.Future[bytes]]] = []
+        self._asked: list[tuple[int, asyncio.Future[Rope]]] = []
 
     async def start(self) -> None:
         """Listen at once, take part once the view is known. Raises ``StorageError`` if there is no place for data."""
@@ -80,10 +81,10 @@ class ReplicaRole:
 
     async def snapshot(self, applied_slot: int) -> bytes:
         """A snapshot that has the effects of every slot below this one, as soon as they are there."""
-        asked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        asked: asyncio.Future[Rope] = asyncio.get_running_loop().create_future()
         self._asked.append((applied_slot, asked))
         self._perform()
-        return await asked
+        return await asyncio.to_thread(bytes, await asked)
 
     async def seed(self, snapshot: bytes) -> None:
         """Start from this state; before the first view is decided."""
@@ -104,6 +105,7 @@ class ReplicaRole:
         start = saved if saved is not None else self._seed
         if start is not None:
             self._service.state.go_on_from(start, now_s)
+            self._seed = None
         self._aim(replica.view)
         for member in self.node.links.members():
             self._service.connected(member, now_s)

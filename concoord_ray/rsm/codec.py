@@ -28,6 +28,8 @@ from weakref import WeakSet, WeakValueDictionary
 import cloudpickle
 from cloudpickle import cloudpickle as _internals
 
+from concoord_ray.rsm.rope import Rope, RopeReader
+
 _PROTOCOL = 5
 PLAIN_TYPES = frozenset({int, float, bool, str, bytes, type(None)})
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -56,7 +58,7 @@ class Placeholder(NamedTuple):
 class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Pickles code that is not installed by value, and exceptions so that they can be made again."""
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO | Rope) -> None:
         super().__init__(file, _PROTOCOL)
         #: Types of which instances were seen that need nothing special.
         self._ordinary: set[type] = set()
@@ -120,7 +122,9 @@ Makers = Mapping[tuple[str, str], Callable[..., Any]]
 class Unpickler(pickle.Unpickler):
     """Decodes handles through ``resolve``, and makes things with ``makers``."""
 
-    def __init__(self, file: io.BytesIO, makers: Makers, resolve: Callable[[str, int], Any] | None = None) -> None:
+    def __init__(
+        self, file: io.BytesIO | RopeReader, makers: Makers, resolve: Callable[[str, int], Any] | None = None
+    ) -> None:
         super().__init__(file)
         self._makers = makers
         self._resolve = resolve

@@ -48,6 +48,7 @@ from concoord_ray.rsm.context import CallContext, Owner
 from concoord_ray.rsm.digest import digest
 from concoord_ray.rsm.objects import Kind, ObjectTable, raised, refuse, value
 from concoord_ray.rsm.reads import ReadOnlyEffects
+from concoord_ray.rsm.rope import Rope
 from concoord_ray.rsm.sessions import Answer, Session
 from concoord_ray.rsm.stack import even_stack
 from concoord_ray.rsm.waiters import PARKED, Waiter
@@ -274,7 +275,7 @@ class Executor(Calls):
 
     # Snapshots.
 
-    def snapshot(self, extra: bytes = b"") -> bytes:
+    def snapshot(self, extra: bytes = b"") -> Rope:
         """The state between two slots, from which ``restore`` goes on, and whatever is to be found in its header.
 
         Raises SnapshotFailed if a method has put something into its object that cannot be pickled.
@@ -283,7 +284,7 @@ class Executor(Calls):
         state = {name: getattr(self, name) for name in STATE}
         return snapshot.write(header, state, self, self._objects.instances())
 
-    def restore(self, data: bytes) -> None:
+    def restore(self, data: bytes | Rope) -> None:
         """Take over the state of a snapshot of the same ensemble: as if every slot below it had been executed here.
 
         ``take_applied`` tells the sessions that live then as opened, and those that lived here only as ended. Raises
@@ -305,7 +306,7 @@ class Executor(Calls):
     def moved_to(self, ensemble: str) -> bytes:
         """A snapshot for another ensemble to begin with: of this state, and of no view."""
         self._ensemble, self.stop_sign, self.size = ensemble, b"", None
-        return self.snapshot()
+        return bytes(self.snapshot())
 
     # Reads.
 

@@ -16,6 +16,7 @@ from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, following_view
 from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.divergence import Comparison, Halt, Reinstall
+from concoord_ray.rsm.rope import Rope
 from concoord_ray.rsm.snapshot import header as snapshot_header
 from concoord_ray.rsm.transfer import Snapshot, SnapshotSink, SnapshotSource
 
@@ -28,7 +29,7 @@ class StateKeeping:
 
     def __init__(self, replica: Replica, config: Config) -> None:
         #: A snapshot to go on from, before anything that is decided now.
-        self.install: bytes | None = None
+        self.install: Rope | None = None
         #: Why no call is answered any more, empty as long as they are.
         self.halted = ""
         self._replica = replica
@@ -76,12 +77,12 @@ class StateKeeping:
         else:
             self._obey(message, now_s)
 
-    def go_on_from(self, snapshot: bytes, now_s: float) -> None:
+    def go_on_from(self, snapshot: bytes | Rope, now_s: float) -> None:
         """Take over the state of a snapshot, unless this replica is right and has come further."""
         replica, header = self._replica, snapshot_header(snapshot)
         view = following_view(header.extra) or replica.view
         if replica.install(view, header.next_slot, now_s) or (self._right and replica.again_from(header.next_slot)):
-            self.install = snapshot
+            self.install = Rope.of(snapshot)
             self._right = ()
 
     def tick(self, now_s: float) -> None:

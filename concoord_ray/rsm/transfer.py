@@ -13,6 +13,7 @@ from typing import NamedTuple
 from concoord_ray.config import Config
 from concoord_ray.paxos.messages import SnapshotChunk, SnapshotPull
 from concoord_ray.paxos.view import Member
+from concoord_ray.rsm.rope import Rope
 
 #: After how many intervals of retransmission without an answer another replica is asked. Making a snapshot takes time.
 _PATIENCE = 20
@@ -24,7 +25,7 @@ class Snapshot(NamedTuple):
     """The state machine's state when ``slot`` was next, as bytes (``rsm.snapshot``)."""
 
     slot: int
-    data: bytes
+    data: Rope
 
 
 class SnapshotSource:
@@ -70,7 +71,7 @@ class SnapshotSource:
             self._held = None
 
     def _chunk(self, held: Snapshot, offset: int) -> SnapshotChunk:
-        data = held.data[offset : offset + self._config.snapshot_chunk_bytes]
+        data = held.data.cut(offset, self._config.snapshot_chunk_bytes)
         return SnapshotChunk(held.slot, offset, len(held.data), data)
 
 
@@ -81,7 +82,7 @@ class SnapshotSink:
         self._config = config
         self._source: Member | None = None
         self._slot = _ANY
-        self._received = bytearray()
+        self._received = Rope()
         self._heard_at_s = 0.0
         self._asked_at_s = 0.0
 
@@ -120,11 +121,13 @@ class SnapshotSink:
                 self._restart()
                 return None, self._ask(above, now_s)
             return None, []
+        if not chunk.data or len(self._received) + len(chunk.data) > chunk.size_bytes:
+            return None, []  # More than was announced: no snapshot of ours.
         self._heard_at_s = now_s
-        self._received += chunk.data
+        self._received.write(chunk.data)
         if len(self._received) < chunk.size_bytes:
             return None, self._ask(above, now_s)
-        whole = Snapshot(self._slot, bytes(self._received))
+        whole = Snapshot(self._slot, self._received)
         self._restart()
         return whole, []
 
@@ -134,4 +137,4 @@ class SnapshotSink:
 
     def _restart(self) -> None:
         self._slot = _ANY
-        self._received = bytearray()
+        self._received = Rope()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import copyreg
 import gc
-import io
 import pickle
 import re
 from collections import deque
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 from concoord_ray.rsm.anatomy import type_name
 from concoord_ray.rsm.codec import PLAIN_TYPES, CodePickler, Types, Unpickler, came_by_value, said
+from concoord_ray.rsm.rope import Rope
 
 _OURS = __name__.partition(".")[0] + "."
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -69,7 +69,7 @@ def by_address(instances: Iterable[Any]) -> dict[int, Any]:
 @without_collections()
 def fault_of(instance: Any, others: dict[int, Any]) -> Fault | None:
     """What is wrong with an object, apart from others that it refers to; None if it can be pickled and unpickled."""
-    file = io.BytesIO()
+    file = Rope()  # Others go on, however large it is.
     pickler = _Excerpt(file, instance, others)
     try:
         pickler.dump(instance)
@@ -80,9 +80,8 @@ def fault_of(instance: Any, others: dict[int, Any]) -> Fault | None:
             return Fault("self is nested too deeply", is_depth=True)
         path = _path(instance, pickler.last)
         return Fault(f"{path} ({type_name(type(pickler.last))}) cannot be pickled: {_told(error)}", path)
-    file.seek(0)
     try:
-        Unpickler(file, {**Types().makers, (__name__, _cut.__name__): pickler.cut.__getitem__}).load()
+        Unpickler(file.reader(), {**Types().makers, (__name__, _cut.__name__): pickler.cut.__getitem__}).load()
     except MemoryError:
         raise
     except BaseException as error:  # As above.
@@ -99,7 +98,7 @@ def is_too_deep(error: BaseException | None) -> bool:
 class StatePickler(CodePickler):
     """Pickles what may be a million objects."""
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: Rope) -> None:
         # One dict, as far as C code looks; in the chain of cloudpickle, Python code is called for every object.
         self.dispatch_table = {**copyreg.dispatch_table, **self._dispatch_table}
         super().__init__(file)
@@ -108,7 +107,7 @@ class StatePickler(CodePickler):
 class _Excerpt(StatePickler):
     """Pickles one object without the others: ``cut`` has what was left out, and ``last`` what it was at."""
 
-    def __init__(self, file: io.BytesIO, instance: Any, others: dict[int, Any]) -> None:
+    def __init__(self, file: Rope, instance: Any, others: dict[int, Any]) -> None:
         super().__init__(file)
         self.cut: list[Any] = []
         self.last: Any = None

@@ -12,7 +12,7 @@ import logging
 import re
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from concoord_ray.errors import ConfigurationError, StorageCorrupt, StorageError
+from concoord_ray.rsm.rope import Rope
 from concoord_ray.storage.files import DirectoryLock, machine_faults, make_directory, replace_file, sync_directory
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ _FORMAT = 1
 _PREAMBLE = struct.Struct(">8sHH")
 _CHECKSUM_BYTES = 8
 _DIGEST_BYTES = 32
-_PIECE_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 20
 _NAME = re.compile(r"snapshot-(\d{20})")
 
 
@@ -48,16 +49,18 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Header).decode
 
 
-def write_file(path: Path, data: bytes, *, ensemble: str, slot: int) -> None:
+def write_file(path: Path, data: bytes | Rope, *, ensemble: str, slot: int) -> None:
     """Write a snapshot of an ensemble at a slot, durably, in place of any file of that name.
 
     Raises ``StorageFailed``; another attempt is then a new file, so it may succeed.
     """
-    encoded = _encode(Header(ensemble, slot, sys.version_info.minor, len(data), _digest(data, _DIGEST_BYTES)))
+    pieces = Rope.of(data).pieces
+    digest = _digest(pieces, _DIGEST_BYTES)
+    encoded = _encode(Header(ensemble, slot, sys.version_info.minor, len(data), digest))
     preamble = _PREAMBLE.pack(_MAGIC, _FORMAT, len(encoded))
-    checksum = _digest(preamble + encoded, _CHECKSUM_BYTES)
+    checksum = _digest((preamble, encoded), _CHECKSUM_BYTES)
     with machine_faults(path):
-        replace_file(path, path.with_name(path.name + ".tmp"), (preamble, checksum, encoded, *_pieces(data)))
+        replace_file(path, path.with_name(path.name + ".tmp"), _blocks((preamble, checksum, encoded, *pieces)))
 
 
 def read_file(path: Path) -> tuple[Header, bytes]:
@@ -72,7 +75,7 @@ def read_file(path: Path) -> tuple[Header, bytes]:
             raise _corrupt(path, "it does not begin as a snapshot does")
         _, version, header_bytes = _PREAMBLE.unpack(preamble)
         checksum, encoded = file.read(_CHECKSUM_BYTES), file.read(header_bytes)
-        if _digest(preamble + encoded, _CHECKSUM_BYTES) != checksum:
+        if _digest((preamble, encoded), _CHECKSUM_BYTES) != checksum:
             raise _corrupt(path, "its header does not match the header's checksum")
         if version != _FORMAT:
             raise StorageError(f"{path} is of format {version}, not {_FORMAT}: read it with the version that wrote it.")
@@ -81,7 +84,7 @@ def read_file(path: Path) -> tuple[Header, bytes]:
         if length_bytes != header.length_bytes:
             raise _corrupt(path, f"it holds {length_bytes} bytes of {header.length_bytes}")
         data = file.read(header.length_bytes)
-    if _digest(data, _DIGEST_BYTES) != header.digest:
+    if _digest((data,), _DIGEST_BYTES) != header.digest:
         raise _corrupt(path, "its content does not match the checksum")
     return header, data
 
@@ -118,7 +121,7 @@ class SnapshotFiles:
         names = [_NAME.fullmatch(path.name) for path in self._newest_first()[:1]]
         return max((int(name[1]) for name in names if name is not None), default=-1)
 
-    def write(self, slot: int, data: bytes) -> Path:
+    def write(self, slot: int, data: bytes | Rope) -> Path:
         """Keep the snapshot at ``slot``, durably; the oldest beyond those to keep go. Raises ``StorageFailed``."""
         path = self._directory / f"snapshot-{slot:020}"
         write_file(path, data, ensemble=self._ensemble, slot=slot)
@@ -172,13 +175,18 @@ class SnapshotFiles:
             )
 
 
-def _pieces(data: bytes) -> Iterator[memoryview]:
-    view = memoryview(data)
-    return (view[first : first + _PIECE_BYTES] for first in range(0, len(data), _PIECE_BYTES))
+def _blocks(pieces: Iterable[bytes]) -> Iterator[memoryview]:
+    for piece in pieces:
+        with memoryview(piece) as view:
+            for begin in range(0, len(view), _BLOCK_BYTES):
+                yield view[begin : begin + _BLOCK_BYTES]
 
 
-def _digest(data: bytes, size_bytes: int) -> bytes:
-    return blake2b(data, digest_size=size_bytes).digest()
+def _digest(pieces: Iterable[bytes], size_bytes: int) -> bytes:
+    state = blake2b(digest_size=size_bytes)
+    for piece in pieces:
+        state.update(piece)
+    return state.digest()
 
 
 def _corrupt(path: Path, reason: str) -> StorageCorrupt:

@@ -392,7 +392,7 @@ def test_what_cannot_be_restored_changes_nothing(how: str) -> None:
     log = RestoredLog()
     client = log.open()
     register = client.create(Register, 1)
-    data = _spoiled(log.executors[0].snapshot())[how]
+    data = _spoiled(bytes(log.executors[0].snapshot()))[how]
     with pytest.raises(SnapshotUnusable):
         log.executors[1].restore(data)
     assert client.call(register, "append", 2) == 2

@@ -8,12 +8,13 @@ import pytest
 
 from concoord_ray.config import Config
 from concoord_ray.paxos.messages import SnapshotChunk, SnapshotPull
+from concoord_ray.rsm.rope import Rope
 from concoord_ray.rsm.transfer import Snapshot, SnapshotSink, SnapshotSource
 from tests.paxos.pieces import replica
 
 CONFIG = Config(snapshot_chunk_bytes=10)
 ME, ONE, OTHER = replica(0), replica(1), replica(2)
-WHOLE = Snapshot(50, bytes(range(95)))
+WHOLE = Snapshot(50, Rope([bytes(range(40)), bytes(range(40, 95))]))
 
 
 def source(snapshot: Snapshot = WHOLE) -> SnapshotSource:
@@ -89,7 +90,7 @@ def test_a_source_that_had_to_make_another_begins_anew() -> None:
     assert first is not None
     _, ((to, pull),) = sink.receive(to, first, 0, 0.0)
     assert (pull.slot, pull.offset) == (50, 10)
-    later = Snapshot(60, b"another" * 9)
+    later = Snapshot(60, Rope([b"another" * 9]))
     chunk = source(later).pull(ME, SnapshotPull(0, -1, 0), 0, 60, 0.1)
     assert chunk is not None
     whole, asking = sink.receive(ONE, chunk, 0, 0.1)
@@ -103,3 +104,13 @@ def test_what_is_late_or_of_somebody_else_is_ignored() -> None:
     sink.tick(0, (ONE,), 0.0)
     assert sink.receive(OTHER, SnapshotChunk(50, 0, 95, bytes(10)), 0, 0.0) == (None, [])
     assert sink.receive(ONE, SnapshotChunk(50, 20, 95, bytes(10)), 0, 0.0) == (None, [])
+
+
+def test_no_more_is_kept_than_was_announced() -> None:
+    sink = SnapshotSink(CONFIG)
+    sink.tick(0, (ONE,), 0.0)
+    assert sink.receive(ONE, SnapshotChunk(50, 0, 15, bytes(10)), 0, 0.0)[1]
+    assert sink.receive(ONE, SnapshotChunk(50, 10, 15, bytes(10)), 0, 0.0) == (None, [])
+    assert sink.receive(ONE, SnapshotChunk(50, 10, 15, b""), 0, 0.0) == (None, [])
+    whole, _ = sink.receive(ONE, SnapshotChunk(50, 10, 15, bytes(5)), 0, 0.0)
+    assert whole == Snapshot(50, Rope([bytes(15)]))

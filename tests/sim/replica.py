@@ -20,6 +20,7 @@ from concoord_ray.roles.boot import decode, encode
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import Command, Entry, KeepAlive, Read, Reply, Request
 from concoord_ray.rsm.executor import Executor
+from concoord_ray.rsm.rope import Rope
 from concoord_ray.rsm.schedule import SnapshotSchedule
 from concoord_ray.rsm.service import Service
 from concoord_ray.rsm.sessions import Answer, Session
@@ -97,7 +98,7 @@ class Lane:
         else:
             self._go_on()
 
-    def restore(self, snapshot: bytes) -> None:
+    def restore(self, snapshot: Rope) -> None:
         """As the production lane: after what was handed over before."""
 
         def restore() -> None:
@@ -338,7 +339,7 @@ class ServingReplica(ReplicaShell):
         self._is_taking_snapshot = False
         self.service.state.made(snapshot, self.host.clock.now())
         view = following_view(snapshot_header(snapshot.data).extra) or self._first_view
-        self.save(Saved(snapshot.slot, view, snapshot.data), self.perform)
+        self.save(Saved(snapshot.slot, view, bytes(snapshot.data)), self.perform)
         self.perform()
 
     def perform(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from concoord_ray.errors import ConfigurationError, StorageCorrupt, StorageError, StorageFailed
+from concoord_ray.rsm.rope import Rope
 from concoord_ray.storage import snapshots
 from concoord_ray.storage.snapshots import Header, SnapshotFiles, read_file, write_file
 from tests.storage.pieces import flipped
@@ -42,6 +43,14 @@ def test_what_was_written_is_read(tmp_path: Path, data: bytes) -> None:
     assert content == data
     assert (header.ensemble, header.slot, header.python) == ("ensemble", 1 << 40, sys.version_info.minor)
     assert names(tmp_path) == ["backup"]
+
+
+def test_a_rope_is_written_as_the_bytes_that_it_is(tmp_path: Path) -> None:
+    pieces = [os.urandom(size) for size in (5, (3 << 20) + 1, 70_000)]
+    for name_of_it, data in (("rope", Rope(pieces)), ("bytes", b"".join(pieces))):
+        write_file(tmp_path / name_of_it, data, ensemble="e", slot=1)
+    assert (tmp_path / "rope").read_bytes() == (tmp_path / "bytes").read_bytes()
+    assert read_file(tmp_path / "rope")[1] == b"".join(pieces)
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
