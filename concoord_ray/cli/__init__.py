@@ -13,15 +13,17 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from concoord_ray.cli import init, ls, shutdown, status
+from concoord_ray.cli import backup, init, ls, recover, resize, shutdown, status
 from concoord_ray.errors import ConcoordError, ConfigurationError
 
-_SUBCOMMANDS = (init, status, shutdown, ls)
+_SUBCOMMANDS = (init, status, ls, resize, backup, recover, shutdown)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line. ``run`` of what it gives does what was asked."""
-    parser = argparse.ArgumentParser(prog="concoord", description="Ensembles on a Ray cluster: start, look, stop.")
+    parser = argparse.ArgumentParser(
+        prog="concoord", description="Ensembles on a Ray cluster: start, look after, stop."
+    )
     parser.add_argument("--version", action="version", version=f"concoord {version('concoord_ray')}")
     anywhere = argparse.ArgumentParser(add_help=False)
     anywhere.add_argument(

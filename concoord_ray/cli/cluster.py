@@ -1,4 +1,4 @@
-"""The way to a Ray cluster that runs.
+"""The way to a Ray cluster that runs, and to an ensemble on it.
 
 Says at once why there is none. ``ray.init`` by itself tries for 20 seconds and longer where nobody listens or where the
 cluster wants a token, and then gives the same error for both. Ray has no public call that tells them apart, so the
@@ -15,7 +15,9 @@ import ray
 from ray import _raylet
 from ray._private import services
 
+from concoord_ray import genesis
 from concoord_ray.errors import ConfigurationError
+from concoord_ray.genesis import Plan
 
 _CONNECT_TIMEOUT_S = 5.0
 
@@ -33,6 +35,17 @@ def connect(address: str) -> None:
         ray.init(address=found, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError) as error:
         raise ConfigurationError(f"Cannot join the Ray cluster at {found}: {error}") from error
+
+
+def existing_plan(name: str) -> Plan:
+    """The plan of the ensemble called ``name``. Raises ConfigurationError if there is none."""
+    plan = genesis.find_plan(name)
+    if plan is None:
+        raise ConfigurationError(
+            f"There is no ensemble called {name!r} on this cluster; those that exist: "
+            f"{', '.join(genesis.plan_names()) or 'none'}."
+        )
+    return plan
 
 
 def _find(address: str) -> str:

@@ -52,6 +52,12 @@ def add_parser(subparsers: Any, anywhere: argparse.ArgumentParser) -> None:
         "each acceptor and each replica; default: %(default)s",
     )
     parser.add_argument(
+        "--storage",
+        metavar="DIRECTORY",
+        help="keep everything on the disks of the nodes, in this directory of each, and start again from what is "
+        "there; by default everything is in memory",
+    )
+    parser.add_argument(
         "--wait-for-nodes", type=int, default=1, metavar="N", help="wait until the cluster has N nodes; default: 1"
     )
     parser.add_argument(
@@ -70,11 +76,12 @@ def run(options: argparse.Namespace) -> int:
     connect(options.address)
     _wait_for_nodes(options.wait_for_nodes, until_s)
     left_s = max(1.0, until_s - time.monotonic())
-    started = ensemble.init(options.name, timeout_s=left_s, **sizes)
+    started = ensemble.init(options.name, timeout_s=left_s, storage=options.storage, **sizes)
     config = started.config
     print(
         f"Ensemble {started.name!r} runs: acceptors {config.acceptors}, replicas {config.replicas}, "
-        f"registries {config.registries}, placement {config.placement}."
+        f"registries {config.registries}, placement {config.placement}"
+        f"{f', storage {config.storage}' if config.storage else ''}."
     )
     return 0
 

@@ -9,7 +9,15 @@ import pytest
 from concoord_ray.cli import main, make_parser
 
 #: Each subcommand with what it cannot do without.
-SUBCOMMANDS = (["init"], ["status"], ["ls"], ["shutdown", "--name", "x"])
+SUBCOMMANDS = (
+    ["init"],
+    ["status"],
+    ["ls"],
+    ["resize", "--replicas", "2"],
+    ["backup", "file"],
+    ["recover", "--name", "x"],
+    ["shutdown", "--name", "x"],
+)
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -55,6 +63,9 @@ def test_help_is_printed_and_is_no_error(capsys: pytest.CaptureFixture[str]) -> 
         (["init", "--timeout", "0"], "give a positive number of seconds"),
         (["init", "--timeout", "nan"], "give a positive number of seconds"),
         (["shutdown"], "the following arguments are required: --name"),
+        (["recover"], "the following arguments are required: --name"),
+        (["backup"], "the following arguments are required: FILE"),
+        (["resize"], "Say how many there should be"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_ray_is_looked_for(

@@ -59,9 +59,31 @@ def test_an_ensemble_is_started_looked_at_and_stopped(cluster: str) -> None:
     assert "shell" not in command(cluster, "ls").stdout.splitlines()
 
 
+def test_an_ensemble_is_looked_after(cluster: str, tmp_path: Path) -> None:
+    storage, copy = str(tmp_path / "data"), str(tmp_path / "backup")
+    started = command(cluster, "init", "--name", "kept", "--replicas", "1", "--acceptors", "1", "--storage", storage)
+    try:
+        assert f"storage {storage}.\n" in started.stdout, started.stderr
+        counter = concoord.Counter.options(name="hits", ensemble="kept").remote()
+        counter.increment()
+        saved = command(cluster, "backup", copy, "--name", "kept")
+        assert f"'kept' is in {copy}, as it was at slot " in saved.stdout, saved.stderr
+        counter.increment()
+        resized = command(cluster, "resize", "--name", "kept", "--replicas", "2")
+        assert resized.stdout == "Ensemble 'kept' has acceptors 1, replicas 2.\n", resized.stderr
+        needless = command(cluster, "recover", "--name", "kept")
+        assert (needless.returncode, needless.stdout) == (2, "")
+        assert "nothing to recover" in needless.stderr
+        again = command(cluster, "recover", "--name", "kept", "--source", copy)
+        assert "Ensemble 'kept' runs again, as " in again.stdout, again.stderr
+        assert concoord.get("hits", ensemble="kept").getvalue() == 1, "the backup is of before the second call"
+    finally:
+        command(cluster, "shutdown", "--name", "kept")
+
+
 def test_what_is_not_there_is_said(cluster: str) -> None:
-    for subcommand in ("status", "ls", "shutdown"):
-        done = command(cluster, subcommand, "--name", "nowhere")
+    for subcommand in ("status", "ls", "shutdown", "resize --acceptors 1", "backup file"):
+        done = command(cluster, *subcommand.split(), "--name", "nowhere")
         assert done.returncode == 2
         assert "no ensemble called 'nowhere'" in done.stderr
         assert "Traceback" not in done.stderr
