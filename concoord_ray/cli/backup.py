@@ -16,7 +16,7 @@ def add_parser(subparsers: Any, anywhere: argparse.ArgumentParser) -> None:
         parents=[anywhere],
         help="write the state of an ensemble to a file",
         description="Write everything that an ensemble has acknowledged by now to one file of this machine, while "
-        "calls go on. The file is there as a whole or not at all. 'concoord recover --source FILE' begins again from it.",
+        "calls go on. It is there as a whole or not at all. 'concoord recover --source FILE' begins again from it.",
     )
     parser.add_argument("path", metavar="FILE", help="replaced if it is there")
     parser.add_argument("--name", default=ensemble.DEFAULT_ENSEMBLE, help="default: %(default)s")
