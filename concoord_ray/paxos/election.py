@@ -56,6 +56,8 @@ class Election:
         self.heard_at_s = -math.inf
         #: As a candidate: from when on the ballot may be raised.
         self.scout_at_s = now_s
+        #: This replica must not lead: its state is known to be wrong.
+        self.is_barred = False
         self._is_in_line = False
         self._is_new = True
         self._me = me
@@ -108,7 +110,12 @@ class Election:
 
         A new one steps back once: it may only not have heard yet of who leads.
         """
-        if self.standing is not Standing.CANDIDATE or len(promised) < quorum or now_s < self.scout_at_s:
+        if (
+            self.is_barred
+            or self.standing is not Standing.CANDIDATE
+            or len(promised) < quorum
+            or now_s < self.scout_at_s
+        ):
             return False
         self.wait(now_s)
         is_new = self._is_new and self.leader_ballot == BOTTOM != max(promised)

@@ -161,23 +161,33 @@ class CatchUp(_Message, frozen=True, array_like=True, tag=9):
 
 
 class SnapshotPull(_Message, frozen=True, array_like=True, tag=13):
-    """Replica to replica: send me a chunk of your snapshot of ``slot`` from ``offset`` on.
+    """Replica to replica: send me a chunk of your snapshot ``number`` from ``offset`` on.
 
-    With ``slot`` -1: of any that holds the effects of slots up to ``above`` and beyond.
+    With ``number`` -1: of any that holds the effects of slots up to ``above`` and beyond.
     """
 
     above: int
-    slot: int
+    number: int
     offset: int
 
 
 class SnapshotChunk(_Message, frozen=True, array_like=True, tag=14):
-    """Replica to replica: bytes from ``offset`` on of a snapshot of ``size_bytes``, taken when ``slot`` was next."""
+    """Replica to replica: bytes from ``offset`` on of a snapshot of ``size_bytes``, taken when ``slot`` was next.
+
+    Its maker's ``number`` tells it from any other, also from one of the same slot: their bytes may differ.
+    """
 
     slot: int
+    number: int
     offset: int
     size_bytes: int
     data: bytes
+
+
+class SnapshotComing(_Message, frozen=True, array_like=True, tag=19):
+    """Replica to replica, in answer to a SnapshotPull: it takes a while to make one. The question as it was asked."""
+
+    above: int
 
 
 class NewerView(_Message, frozen=True, array_like=True, tag=10):
@@ -188,6 +198,7 @@ class NewerView(_Message, frozen=True, array_like=True, tag=10):
 
 AcceptorRequest = Union[P1a, P2a, Ping]
 ReplicaMessage = Union[
-    P1b, P2b, Pong, Decisions, Heartbeat, Progress, CatchUp, Behind, Following, NewerView, SnapshotPull, SnapshotChunk
-]
+    P1b, P2b, Pong, Decisions, Heartbeat, Progress, CatchUp, Behind, Following, NewerView,
+    SnapshotPull, SnapshotChunk, SnapshotComing,
+]  # fmt: skip
 Message = Union[AcceptorRequest, ReplicaMessage]

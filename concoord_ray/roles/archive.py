@@ -27,6 +27,7 @@ class Archive:
         self.schedule = SnapshotSchedule(boot.config)
         self._failed = failed
         self._writing: asyncio.Task[None] | None = None
+        self._is_spoilt = False
 
     @property
     def directory(self) -> Path:
@@ -51,6 +52,12 @@ class Archive:
         if self.schedule.begin(snapshot.slot):
             self._writing = asyncio.get_running_loop().create_task(self._write(snapshot, kept))
 
+    def discard(self) -> None:
+        """Set aside what is there, and what is being written: the state that it was taken of is known to be wrong."""
+        self._is_spoilt = self._writing is not None and not self._writing.done()
+        self._files.set_all_aside()
+        self.schedule.discarded()
+
     async def close(self) -> None:
         """Wait for what is being written, and let others have the directory."""
         if self._writing is not None:
@@ -64,4 +71,7 @@ class Archive:
             self._failed(error)
             return
         self.schedule.written(snapshot.slot, len(snapshot.data))
+        if self._is_spoilt:
+            self.discard()
+            self._is_spoilt = False
         kept()

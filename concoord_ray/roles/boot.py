@@ -25,6 +25,7 @@ from concoord_ray.paxos.messages import (
     Pong,
     Progress,
     SnapshotChunk,
+    SnapshotComing,
     SnapshotPull,
 )
 from concoord_ray.paxos.view import Role, View
@@ -76,7 +77,7 @@ class Discovery(Protocol):
 
 WireMessage = Union[
     P1a, P1b, P2a, P2b, Ping, Pong, Decisions, Heartbeat, Progress, CatchUp, Behind, Following,
-    NewerView, SnapshotPull, SnapshotChunk, Checkpoint, Reinstall, Halt,
+    NewerView, SnapshotPull, SnapshotChunk, SnapshotComing, Checkpoint, Reinstall, Halt,
     Request, Read, KeepAlive, Kept, Reply, NotLeader, Leading, Busy,
     Report, Directory, Watch, LeaseOver,
 ]  # fmt: skip

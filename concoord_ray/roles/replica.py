@@ -23,6 +23,7 @@ from concoord_ray.roles.bulk import Bulk
 from concoord_ray.roles.disk import begin_again_if_free
 from concoord_ray.roles.lane import Lane
 from concoord_ray.roles.node import Node
+from concoord_ray.roles.replies import Replies
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import KeepAlive, Read, Reply, Request
 from concoord_ray.rsm.executor import Executor
@@ -52,6 +53,8 @@ class ReplicaRole:
         self._starting: asyncio.Task[None] | None = None
         self._flush_is_due = False
         self._is_taking_snapshot = False
+        #: The one that is being taken is of a state that is known to be wrong.
+        self._taken_is_wrong = False
         #: After one has failed: the state must change first.
         self._snapshot_not_before_s = 0.0
         self._was_leader = False
@@ -224,6 +227,11 @@ class ReplicaRole:
         if service.state.install is not None:
             lane.restore(service.state.install)
             service.state.install = None
+        if service.state.discard_saved:
+            service.state.discard_saved = False
+            self._taken_is_wrong = self._is_taking_snapshot
+            if self._archive is not None:
+                self._archive.discard()
         if self._archive is not None:
             self._archive.schedule.logged(sum(len(value) for _, value in outputs.decisions))
             service.replica.truncation.durable_slot = self._archive.schedule.durable_slot
@@ -271,7 +279,7 @@ class ReplicaRole:
             self._perform()
 
     def _needs_snapshot(self, service: Service) -> bool:
-        if time.monotonic() < self._snapshot_not_before_s:
+        if time.monotonic() < self._snapshot_not_before_s or service.state.is_wrong:
             return False
         is_asked = any(slot <= service.applied_slot for slot, _ in self._asked)
         is_due = self._archive is not None and self._archive.schedule.is_due(service.replica)
@@ -279,6 +287,10 @@ class ReplicaRole:
 
     def _snapshot_taken(self, taken: Snapshot | SnapshotFailed) -> None:
         self._is_taking_snapshot = False
+        if self._taken_is_wrong:  # Who waits, waits for one of the state that is right.
+            self._taken_is_wrong = False
+            self._perform()
+            return
         if isinstance(taken, SnapshotFailed):
             self._snapshot_not_before_s = time.monotonic() + self._config.snapshot_retry_s
         waiting, self._asked = self._asked, []

@@ -56,3 +56,8 @@ class SnapshotSchedule:
         """What was begun is on the disk."""
         self._is_writing = False
         self.found(slot, size_bytes)
+
+    def discarded(self) -> None:
+        """The disk holds nothing that may be gone on from; the next snapshot is due at once."""
+        self.durable_slot, self._last_bytes = 0, 0
+        self._log_bytes = self._least_bytes

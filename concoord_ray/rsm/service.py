@@ -17,16 +17,15 @@ Invariants:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from concoord_ray.config import Config
 from concoord_ray.errors import Diverged
-from concoord_ray.paxos.messages import Message, SnapshotChunk, SnapshotPull
+from concoord_ray.paxos.messages import Message
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.rsm.backlog import Backlog, size_of
 from concoord_ray.rsm.calls import Applied, too_large
-from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import (
     Batch,
     Busy,
@@ -43,10 +42,11 @@ from concoord_ray.rsm.command import (
     Request,
     ServiceMessage,
 )
-from concoord_ray.rsm.divergence import Halt, Reinstall
 from concoord_ray.rsm.readings import Readings
 from concoord_ray.rsm.state import StateKeeping, StateMessage
 from concoord_ray.rsm.wire import encode_message
+
+_OF_STATE = get_args(StateMessage)
 
 
 class ToClient(NamedTuple):
@@ -123,7 +123,7 @@ class Service:
 
     def receive_peer(self, source: Member, message: Message | StateMessage, now_s: float) -> None:
         """Step with a message from an acceptor or another replica."""
-        if isinstance(message, (SnapshotPull, SnapshotChunk, Checkpoint, Reinstall, Halt)):
+        if isinstance(message, _OF_STATE):
             self.state.receive(source, message, now_s)
         else:
             self.replica.receive(source, message, now_s)

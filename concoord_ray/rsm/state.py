@@ -1,7 +1,8 @@
 """How one replica's state is kept the same as the others': it catches up by snapshot, and is compared at checkpoints.
 
 A replica that has fallen behind every log, or that a majority has found to be wrong, goes on from another's snapshot.
-In the first case its log goes on there too; in the second it has the log, and executes it again from there.
+In the first case its log goes on there too; in the second it has the log, and executes it again from there. While it is
+wrong it neither leads, nor gives its state to anyone, nor saves it; and what it has saved before is set aside.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Union
 
 from concoord_ray.config import Config
-from concoord_ray.paxos.messages import SnapshotChunk, SnapshotPull
+from concoord_ray.paxos.messages import SnapshotChunk, SnapshotComing, SnapshotPull
 from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, following_view
@@ -21,7 +22,7 @@ from concoord_ray.rsm.snapshot import header as snapshot_header
 from concoord_ray.rsm.transfer import Snapshot, SnapshotSink, SnapshotSource
 
 #: What replicas tell each other of their states.
-StateMessage = Union[SnapshotPull, SnapshotChunk, Checkpoint, Reinstall, Halt]
+StateMessage = Union[SnapshotPull, SnapshotChunk, SnapshotComing, Checkpoint, Reinstall, Halt]
 
 
 class StateKeeping:
@@ -30,6 +31,8 @@ class StateKeeping:
     def __init__(self, replica: Replica, config: Config) -> None:
         #: A snapshot to go on from, before anything that is decided now.
         self.install: Rope | None = None
+        #: What was saved of this state must not be gone on from: it may be as wrong.
+        self.discard_saved = False
         #: Why no call is answered any more, empty as long as they are.
         self.halted = ""
         self._replica = replica
@@ -65,8 +68,9 @@ class StateKeeping:
         """Step with a message of another replica."""
         if isinstance(message, SnapshotPull):
             log = self._replica.learner
-            chunk = self._source.pull(source, message, log.first_slot, log.next_slot, now_s)
-            self._send_all([] if chunk is None else [(source, chunk)])
+            self._send_all([(source, self._source.pull(source, message, log.first_slot, log.next_slot, now_s))])
+        elif isinstance(message, SnapshotComing):
+            self._sink.wait(source, now_s)
         elif isinstance(message, SnapshotChunk):
             snapshot, asking = self._sink.receive(source, message, self._above(), now_s)
             self._send_all(asking)
@@ -84,6 +88,7 @@ class StateKeeping:
         if replica.install(view, header.next_slot, now_s) or (self._right and replica.again_from(header.next_slot)):
             self.install = Rope.of(snapshot)
             self._right = ()
+            replica.election.is_barred = False
 
     def tick(self, now_s: float) -> None:
         """Ask for what is missing, forget what nobody asks for."""
@@ -114,6 +119,7 @@ class StateKeeping:
             self.halted = order.text
         else:
             self._right = order.sources
+            self._replica.election.is_barred = self.discard_saved = True
         if self._replica.is_leader:  # Its answers may be wrong.
             self._replica.abdicate(now_s)
 

@@ -11,12 +11,16 @@ import math
 from typing import NamedTuple
 
 from concoord_ray.config import Config
-from concoord_ray.paxos.messages import SnapshotChunk, SnapshotPull
+from concoord_ray.paxos.messages import SnapshotChunk, SnapshotComing, SnapshotPull
 from concoord_ray.paxos.view import Member
 from concoord_ray.rsm.rope import Rope
 
-#: After how many intervals of retransmission without an answer another replica is asked. Making a snapshot takes time.
+#: After how many intervals of retransmission of silence another replica is asked.
 _PATIENCE = 20
+#: For how many of them one that says that it makes a snapshot is waited for.
+_LONG_PATIENCE = 240
+#: A question is repeated after so many times what the last answer took: a slow link must not fill up with answers.
+_SLOWER = 4
 #: In a pull: any snapshot will do that is new enough.
 _ANY = -1
 
@@ -34,6 +38,8 @@ class SnapshotSource:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._held: Snapshot | None = None
+        #: Of the snapshot that is held; no other of this life has it.
+        self._number = 0
         self._pulled_at_s = 0.0
         self._waiting: dict[Member, SnapshotPull] = {}
 
@@ -44,23 +50,24 @@ class SnapshotSource:
 
     def pull(
         self, receiver: Member, pull: SnapshotPull, first_slot: int, next_slot: int, now_s: float
-    ) -> SnapshotChunk | None:
-        """The chunk that was asked for; None if a snapshot has to be made first.
+    ) -> SnapshotChunk | SnapshotComing:
+        """The chunk that was asked for, or the word that a snapshot has to be made first.
 
         This log goes from ``first_slot`` to ``next_slot``. Who has come no further than the receiver says so at once.
         """
         if next_slot <= pull.above:
-            return SnapshotChunk(next_slot, 0, 0, b"")
+            return SnapshotChunk(next_slot, _ANY, 0, 0, b"")
         held = self._held
-        if held is not None and held.slot >= max(first_slot, pull.above + 1) and pull.slot in (_ANY, held.slot):
+        if held is not None and held.slot >= max(first_slot, pull.above + 1) and pull.number in (_ANY, self._number):
             self._pulled_at_s = now_s
             return self._chunk(held, pull.offset)
-        self._waiting[receiver] = SnapshotPull(pull.above, _ANY, 0)
-        return None
+        self._waiting[receiver] = pull
+        return SnapshotComing(pull.above)
 
     def made(self, snapshot: Snapshot, now_s: float) -> list[tuple[Member, SnapshotChunk]]:
         """A snapshot was made: the first chunk of it for everybody who waits."""
         self._held = snapshot
+        self._number += 1
         self._pulled_at_s = now_s
         waiting, self._waiting = self._waiting, {}
         return [(to, self._chunk(snapshot, 0)) for to, pull in waiting.items() if snapshot.slot > pull.above]
@@ -72,19 +79,22 @@ class SnapshotSource:
 
     def _chunk(self, held: Snapshot, offset: int) -> SnapshotChunk:
         data = held.data.cut(offset, self._config.snapshot_chunk_bytes)
-        return SnapshotChunk(held.slot, offset, len(held.data), data)
+        return SnapshotChunk(held.slot, self._number, offset, len(held.data), data)
 
 
 class SnapshotSink:
     """What one replica that is behind has received so far."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        self._interval_s = config.retransmit_interval_s
         self._source: Member | None = None
-        self._slot = _ANY
+        self._number = _ANY
         self._received = Rope()
+        #: When this source was first asked, when it last said something, and when it was last asked.
+        self._chosen_at_s = 0.0
         self._heard_at_s = 0.0
         self._asked_at_s = 0.0
+        self._patience_s = self._interval_s
 
     def stop(self) -> None:
         """Nothing is missing any more."""
@@ -94,16 +104,27 @@ class SnapshotSink:
 
     def tick(self, above: int, sources: tuple[Member, ...], now_s: float) -> list[tuple[Member, SnapshotPull]]:
         """Ask, or ask again; somebody else if the one who was asked stays silent. ``sources`` are in order."""
-        interval_s = self._config.retransmit_interval_s
-        if self._source not in sources or now_s - self._heard_at_s > _PATIENCE * interval_s:
+        if self._source not in sources or now_s - self._heard_at_s > max(
+            _PATIENCE * self._interval_s, self._patience_s
+        ):
             if not sources:
                 return []
             place = sources.index(self._source) + 1 if self._source in sources else 0
             self._source = sources[place % len(sources)]
             self._restart()
-            self._heard_at_s = now_s
+            self._patience_s = self._interval_s
+            self._chosen_at_s = self._heard_at_s = now_s
             return self._ask(above, now_s)
-        return self._ask(above, now_s) if now_s - self._asked_at_s >= interval_s else []
+        if now_s - self._asked_at_s < self._patience_s:
+            return []
+        self._patience_s *= 2
+        return self._ask(above, now_s)
+
+    def wait(self, source: Member, now_s: float) -> None:
+        """The source says that it makes a snapshot."""
+        if source == self._source and now_s - self._chosen_at_s < _LONG_PATIENCE * self._interval_s:
+            self._heard_at_s = now_s
+            self._patience_s = self._interval_s * _SLOWER
 
     def receive(
         self, source: Member, chunk: SnapshotChunk, above: int, now_s: float
@@ -114,27 +135,29 @@ class SnapshotSink:
         if chunk.slot <= above:  # Of no use: another may have come further.
             self._heard_at_s = -math.inf
             return None, []
-        if self._slot == _ANY and chunk.offset == 0:
-            self._slot = chunk.slot
-        if chunk.slot != self._slot or chunk.offset != len(self._received):
-            if chunk.offset == 0 and chunk.slot != self._slot:  # It had to make another one: begin anew.
+        if self._number == _ANY and chunk.offset == 0:
+            self._number = chunk.number
+        if chunk.number != self._number or chunk.offset != len(self._received):
+            if chunk.offset == 0 and chunk.number != self._number:  # It had to make another one: begin anew.
                 self._restart()
                 return None, self._ask(above, now_s)
             return None, []
         if not chunk.data or len(self._received) + len(chunk.data) > chunk.size_bytes:
             return None, []  # More than was announced: no snapshot of ours.
+        took_s = min(now_s - self._heard_at_s, _PATIENCE * self._interval_s)  # Asked for when the one before came.
+        self._patience_s = max(self._interval_s, _SLOWER * took_s)
         self._heard_at_s = now_s
         self._received.write(chunk.data)
         if len(self._received) < chunk.size_bytes:
             return None, self._ask(above, now_s)
-        whole = Snapshot(self._slot, self._received)
+        whole = Snapshot(chunk.slot, self._received)
         self._restart()
         return whole, []
 
     def _ask(self, above: int, now_s: float) -> list[tuple[Member, SnapshotPull]]:
         self._asked_at_s = now_s
-        return [] if self._source is None else [(self._source, SnapshotPull(above, self._slot, len(self._received)))]
+        return [] if self._source is None else [(self._source, SnapshotPull(above, self._number, len(self._received)))]
 
     def _restart(self) -> None:
-        self._slot = _ANY
+        self._number = _ANY
         self._received = Rope()

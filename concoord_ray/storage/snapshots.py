@@ -148,6 +148,11 @@ class SnapshotFiles:
                 return header.slot, data
         return None
 
+    def set_all_aside(self) -> None:
+        """Go on from none of these any more: what they hold may be wrong. They are renamed, not deleted."""
+        for path in self._newest_first():
+            self._set_aside(path)
+
     def close(self) -> None:
         """Let others have the directory."""
         self._lock.release()

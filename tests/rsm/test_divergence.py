@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from concoord_ray.config import Config
+from concoord_ray.rsm.divergence import Reinstall
 from tests.cluster import Client, Cluster
 from tests.rsm.log import calling, refused
 
@@ -114,3 +115,40 @@ def test_replicas_that_agree_raise_no_alarm(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.CRITICAL):
         follow(cluster, client, careless, 60)
     assert not caplog.records
+
+
+def told_wrong(cluster: Cluster) -> int:
+    """The leader's state is found to be wrong, and no snapshot reaches it: its links to the other replicas are cut."""
+    wrong = cluster.leader
+    others = tuple(node.me for node in cluster.nodes.values() if node is not wrong)
+    for other in others:
+        cluster.cut.add(frozenset((wrong.me, other)))
+    wrong.service.receive_peer(others[0], Reinstall(1, others), cluster.now_s)
+    return wrong.me.index
+
+
+def test_who_is_wrong_does_not_lead_however_long_nobody_else_does() -> None:
+    cluster, client, careless = started()
+    client.call(careless, "add")
+    wrong = told_wrong(cluster)
+    for index in [index for index in cluster.nodes if index != wrong]:
+        cluster.kill(index)
+    cluster.run(20.0)
+    assert not cluster.nodes[wrong].service.replica.is_leader
+    assert not cluster.nodes[wrong].service.state.wants_snapshot
+
+
+def test_what_it_has_saved_is_set_aside_and_it_leads_again_once_it_is_mended() -> None:
+    cluster, client, careless = started()
+    client.call(careless, "add")
+    wrong = told_wrong(cluster)
+    state = cluster.nodes[wrong].service.state
+    assert (state.is_wrong, state.discard_saved) == (True, True)
+    cluster.heal()
+    cluster.run(5.0)
+    assert not state.is_wrong
+    for index in [index for index in cluster.nodes if index != wrong]:
+        cluster.kill(index)
+    cluster.run(20.0)
+    assert cluster.leader.me.index == wrong
+    assert client.call(careless, "add") == 2

@@ -91,3 +91,11 @@ def test_one_at_a_time_and_none_that_is_older() -> None:
     assert schedule.durable_slot == 10
     assert not schedule.begin(10)
     assert not schedule.is_due(follower(applied_slot=20)), "the log has not grown since"
+
+
+def test_what_must_not_be_gone_on_from_is_replaced_at_once() -> None:
+    schedule = SnapshotSchedule(CONFIG)
+    schedule.found(10, 5000)
+    schedule.discarded()
+    assert schedule.durable_slot == 0
+    assert schedule.is_due(follower(applied_slot=10))

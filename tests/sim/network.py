@@ -69,7 +69,7 @@ class Attachment:
 
 
 #: What a chunk of a snapshot begins with. Pickles of equal states differ between processes, the traces must not.
-_CHUNK = encode(SnapshotChunk(0, 0, 0, b""))[:2]
+_CHUNK = encode(SnapshotChunk(0, 0, 0, 0, b""))[:2]
 
 
 def _size_and_checksum(data: bytes) -> str:
