@@ -101,8 +101,8 @@ class Courier:
         self._offer = _FIRST_OFFER
         self._offer_at_s = now_s
         self._was_refused = False
-        #: When the leader last answered something, or began to be busy.
-        self._answered_at_s = now_s
+        #: Since when the leader has answered nothing but that it is busy.
+        self._busy_since_s: float | None = None
 
     @property
     def unanswered(self) -> int:
@@ -147,8 +147,8 @@ class Courier:
         if isinstance(message, Reply):
             if self._pending.pop((message.session, message.seq), None) is not None:
                 self.endings.append(message)
+                self._busy_since_s = None
                 if self._waiting:
-                    self._answered_at_s = now_s
                     self._send_waiting(1)
         elif isinstance(message, Leading):
             self._leading.pop(index, None)
@@ -183,9 +183,10 @@ class Courier:
         if pending is None:
             return
         pending.sent = max(0, pending.sent - 1)
+        if self._busy_since_s is None:
+            self._busy_since_s = now_s
         if not self._waiting:
             self._offer_at_s = now_s + self._config.retransmit_interval_s
-            self._answered_at_s = now_s
         self._was_refused = True
         self._wait(key, pending)
 
@@ -198,7 +199,7 @@ class Courier:
         if not self._waiting:
             return
         patience = now_s - self._config.quorum_timeout_s
-        if self._answered_at_s <= patience:
+        if self._busy_since_s is not None and self._busy_since_s <= patience:
             self._give_up(patience)
         if now_s >= self._offer_at_s:
             self._offer_at_s = now_s + self._config.retransmit_interval_s
@@ -256,6 +257,7 @@ class Courier:
         if leader is None:
             self._leaderless_since_s = now_s
         self._waiting.clear()
+        self._busy_since_s = None
         for pending in self._pending.values():
             pending.is_waiting = False
             self._send(pending)

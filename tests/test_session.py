@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from concoord_ray.config import Config
-from concoord_ray.errors import OutcomeUnknown, QuorumLost
+from concoord_ray.errors import OutcomeUnknown, Overloaded, QuorumLost
 from concoord_ray.rsm.command import (
     Acknowledge,
     Busy,
@@ -162,6 +162,117 @@ def test_a_busy_leader_is_asked_again_a_little_later() -> None:
     assert sent(one) == [(0, request())]
     one.tick(10.0)
     assert sent(one) == []
+
+
+# A busy leader.
+
+
+def seqs(messages: list[ToReplica]) -> list[int]:
+    return [message.message.entry.seq for message in messages if isinstance(message.message, (Request, Read))]
+
+
+def refuse(one: Courier, messages: list[ToReplica], now_s: float) -> None:
+    for seq in seqs(messages):
+        one.receive(0, Busy(5, seq), now_s)
+
+
+def test_what_is_submitted_to_a_busy_leader_stays_in_order() -> None:
+    one = courier()
+    for seq in (1, 2, 3):
+        one.submit(request(seq), 0.0)
+    first = sent(one)
+    one.receive(0, reply(1), 0.0)
+    refuse(one, first[1:], 0.0)
+    one.submit(request(4), 0.1)
+    assert sent(one) == []
+    one.tick(CONFIG.retransmit_interval_s)
+    assert seqs(sent(one)) == [2, 3, 4]
+
+
+def test_each_reply_of_a_busy_leader_makes_room_for_one_more() -> None:
+    one = courier()
+    for seq in range(1, 7):
+        one.submit(request(seq), 0.0)
+    refuse(one, sent(one)[2:], 0.0)
+    one.receive(0, reply(1), 0.01)
+    one.receive(0, reply(2), 0.01)
+    assert seqs(sent(one)) == [3, 4]
+
+
+def test_a_busy_leader_is_offered_less_and_one_that_takes_all_is_offered_more() -> None:
+    """A leader that refused everything again and again would have no time for anything else."""
+    one = courier()
+    for seq in range(1, 1001):
+        one.submit(request(seq), 0.0)
+    refuse(one, sent(one), 0.0)
+    now_s, offered = 0.0, []
+    for takes_all in (False, False, False, False, True, True, True):
+        now_s += CONFIG.retransmit_interval_s
+        one.tick(now_s)
+        messages = sent(one)
+        offered.append(len(messages))
+        if not takes_all:
+            refuse(one, messages, now_s)
+    assert offered == [8, 4, 2, 1, 1, 2, 4]
+
+
+def test_a_new_leader_is_sent_everything() -> None:
+    one = courier()
+    for seq in (1, 2, 3):
+        one.submit(request(seq), 0.0)
+    refuse(one, sent(one), 0.0)
+    one.receive(1, Leading(), 0.1)
+    assert seqs(sent(one)) == [1, 2, 3]
+
+
+def test_a_leader_that_takes_nothing_is_given_up_in_the_end() -> None:
+    one = courier()
+    one.submit(request(1), 0.0)
+    now_s = 0.0
+    while not one.endings:
+        refuse(one, sent(one), now_s)
+        now_s += 0.2
+        one.tick(now_s)
+        assert now_s < PATIENCE_S + 2
+    assert now_s > PATIENCE_S
+    (failed,) = ended(one)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, Overloaded)
+    assert one.unanswered == 0
+
+
+def test_one_that_answers_others_is_waited_for() -> None:
+    one = courier()
+    for seq in range(1, 200):
+        one.submit(request(seq), 0.0)
+    now_s, taken = 0.0, 0
+    while now_s < 3 * PATIENCE_S:
+        messages = sent(one)
+        refuse(one, messages[1:], now_s)
+        for seq in seqs(messages[:1]):
+            one.receive(0, reply(seq), now_s)
+            taken += 1
+        now_s += 0.5
+        one.tick(now_s)
+    assert taken > 50
+    assert all(isinstance(ending, Reply) for ending in ended(one))
+
+
+def test_what_an_earlier_leader_may_have_taken_is_not_told_to_be_safe() -> None:
+    one = courier()
+    one.submit(request(1), 0.0)
+    sent(one)  # To the first, which does not say what has become of it.
+    one.receive(1, Leading(), 0.0)
+    now_s = 0.0
+    while not one.endings:
+        assert now_s < PATIENCE_S + 2
+        for _ in sent(one):
+            one.receive(1, Busy(5, 1), now_s)
+        now_s += 0.2
+        one.tick(now_s)
+    (failed,) = ended(one)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, OutcomeUnknown)
 
 
 # Giving up.

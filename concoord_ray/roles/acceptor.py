@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from concoord_ray.paxos.messages import P1a, P2a, Ping
 from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.view import Member
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
+from concoord_ray.roles.bulk import Bulk
 from concoord_ray.roles.disk import begin_again_if_free
 from concoord_ray.roles.node import Node
 from concoord_ray.storage.birth import has_birth, write_birth
@@ -40,6 +42,7 @@ class AcceptorRole:
         self._durable = _open_storage(boot) if storage else None
         incarnation = None if self._durable is None else self._durable.incarnation
         self.node = Node(boot, place, discovery, self, incarnation=incarnation)
+        self._bulk = Bulk(self.node.links, boot.config.retransmit_interval_s)
         self._discovery = discovery
         self._core = Acceptor(self.node.me, page_bytes=boot.config.catch_up_page_bytes)
         self._storage: MemoryStorage | GroupCommit = MemoryStorage()
@@ -102,9 +105,11 @@ class AcceptorRole:
             self._storage.submit(outputs.persist, lambda: self._send(outputs.send))
 
     def _send(self, sends: list[Send]) -> None:
+        now_s = time.monotonic()
         for send in sends:
-            payload = encode(send.message)
-            for to in send.to:
+            receivers = self._bulk.receivers(send.to, send.message, now_s)
+            payload = encode(send.message) if receivers else b""
+            for to in receivers:
                 self.node.links.send(to, payload)
 
     def connected(self, member: Member) -> None:
@@ -112,6 +117,7 @@ class AcceptorRole:
 
     def disconnected(self, member: Member) -> None:
         """See ``NodeOwner``."""
+        self._bulk.disconnected(member)
 
     def directory_changed(self, directory: Directory) -> None:
         """See ``NodeOwner``."""

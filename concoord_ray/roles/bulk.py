@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from concoord_ray.net.links import Links
-from concoord_ray.paxos.ballot import Ballot
-from concoord_ray.paxos.messages import Decisions, Message, P2a
+from concoord_ray.paxos.messages import Decisions, Message, P1b, P2a
 from concoord_ray.paxos.view import Member
 
 #: From this size on a value is large.
@@ -28,13 +27,18 @@ class Bulk:
         self._links = links
         self._patience_s = _PATIENCE * retransmit_interval_s
         #: The last large value that each peer was sent, and when.
-        self._sent: dict[Member, tuple[tuple[int, Ballot, int] | None, float]] = {}
+        self._sent: dict[Member, tuple[object, float]] = {}
 
     def receivers(self, to: Sequence[Member], message: Message, now_s: float) -> Sequence[Member]:
         """Those of ``to`` that the message should go to."""
         if isinstance(message, P2a):
             if len(message.value) > _LARGE_BYTES:
-                return [member for member in to if self._may_send(member, message, now_s)]
+                what = message.epoch, message.ballot, message.slot
+                return [member for member in to if self._may_send(member, what, now_s)]
+        elif isinstance(message, P1b):
+            if sum(len(pvalue.value) for pvalue in message.accepted) > _LARGE_BYTES:
+                page = message.epoch, message.ballot, message.from_slot
+                return [member for member in to if self._may_send(member, page, now_s)]
         elif isinstance(message, Decisions) and sum(map(len, message.values)) > _LARGE_BYTES:
             return [member for member in to if self._links.has_room(member)]
         return to
@@ -43,12 +47,11 @@ class Bulk:
         """What was on its way to a member may be lost."""
         self._sent.pop(member, None)
 
-    def _may_send(self, member: Member, message: P2a, now_s: float) -> bool:
+    def _may_send(self, member: Member, what: object, now_s: float) -> bool:
         if not self._links.has_room(member):
             return False
-        sent = message.epoch, message.ballot, message.slot
         last, last_s = self._sent.get(member, (None, 0.0))
-        if last == sent and now_s - last_s < self._patience_s:
+        if last == what and now_s - last_s < self._patience_s:
             return False
-        self._sent[member] = sent, now_s
+        self._sent[member] = what, now_s
         return True

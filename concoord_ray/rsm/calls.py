@@ -123,7 +123,7 @@ class Calls:
 
     # Bounds. They are of the replicated state, so every replica refuses the same.
 
-    def _refusal(self, session: Session, *, may_park: bool) -> Answer | None:
+    def _refusal(self, session: Session) -> Answer | None:
         """Why a call of the session is not executed now, None if it is."""
         config = self._config
         if session.kept_bytes >= config.max_unacknowledged_bytes or self._kept_bytes >= config.max_kept_bytes:
@@ -134,15 +134,7 @@ class Calls:
                 f"smaller. This call was not executed."
             )
             return refuse(Overloaded(text))
-        if may_park and self._parked >= config.max_parked_calls:
-            return refuse(self._too_many_wait())
         return None
-
-    def _too_many_wait(self) -> Overloaded:
-        return Overloaded(
-            f"{self._parked} calls wait in the ensemble already, and max_parked_calls is "
-            f"{self._config.max_parked_calls}. This one was not executed; try again when some have ended."
-        )
 
     # Sessions.
 
@@ -292,8 +284,12 @@ class Calls:
         session = self._sessions[waiter.session]
         if waiter.seq in session.parked:
             raise RuntimeError("this call waits already: a replicated method can block once, as its last act")
-        if self._parked >= self._config.max_parked_calls:  # Of a method that does not say that it may park.
-            raise self._too_many_wait()
+        if self._parked >= self._config.max_parked_calls:
+            # Only now: a call that need not wait may be what the others wait for.
+            raise Overloaded(
+                f"{self._parked} calls wait in the ensemble already, and max_parked_calls is "
+                f"{self._config.max_parked_calls}. This one cannot wait too; try again when some have ended."
+            )
         session.parked[waiter.seq] = waiter
         self._parked += 1
         self._timers.set(waiter, self._parked)

@@ -195,7 +195,7 @@ class Executor(Calls):
     def _execute(self, session: Session, entry: Entry, command: Command) -> Answer | None:
         """Execute one fresh command; None when its call is parked."""
         if isinstance(command, Call):
-            refusal = self._refusal(session, may_park=self._objects.may_park(command))
+            refusal = self._refusal(session)
             if refusal is not None:
                 return refusal
             context = CallContext(self, session.id, entry.seq, command.owner, command.object_id)

@@ -76,11 +76,6 @@ class ObjectTable:
     def __len__(self) -> int:
         return len(self._objects)
 
-    def may_park(self, command: Call) -> bool:
-        """Whether the method says of itself that its call may have to wait."""
-        record = self._objects.get(command.object_id)
-        return record is not None and bool(record.info.methods.get(command.method, 0) & MethodFlag.PARKS)
-
     def find(self, name: str) -> ObjectInfo | None:
         """The object called ``name``."""
         object_id = self._names.get(name)

@@ -127,6 +127,45 @@ def test_while_the_peer_does_not_keep_up_frames_wait_here(new_loop: Loop) -> Non
     run(new_loop, main())
 
 
+def test_who_can_wait_is_told_when_there_is_room(new_loop: Loop) -> None:
+    async def main() -> None:
+        bench = Bench(Recorder(), config(send_window_bytes=20))
+        told: list[str] = []
+        bench.connection.pause_writing()
+        bench.connection.send(b"x" * 10)
+        room = [bench.connection.has_room]
+        bench.connection.send(b"x" * 10)
+        room.append(bench.connection.has_room)
+        bench.connection.when_room(lambda: told.append("replaced"))
+        bench.connection.when_room(lambda: told.append("now"))
+        await turn()
+        assert told == []
+        bench.connection.resume_writing()
+        assert told == []  # Not in the middle of the transport's own work.
+        await turn()
+        assert told == ["now"]
+        assert [*room, bench.connection.has_room] == [True, False, True]
+        bench.connection.resume_writing()
+        await turn()
+        assert told == ["now"]
+
+    run(new_loop, main())
+
+
+def test_what_one_turn_sends_leaves_room_when_it_is_written(new_loop: Loop) -> None:
+    async def main() -> None:
+        bench = Bench(Recorder(), config(send_window_bytes=20))
+        told: list[bool] = []
+        bench.connection.send(b"x" * 30)
+        assert not bench.connection.has_room
+        bench.connection.when_room(lambda: told.append(bench.connection.has_room))
+        await turn()
+        await turn()
+        assert told == [True]
+
+    run(new_loop, main())
+
+
 @pytest.mark.parametrize("transport_bytes", [0, 60])
 def test_a_peer_that_is_too_slow_is_cut(new_loop: Loop, transport_bytes: int) -> None:
     async def main() -> None:

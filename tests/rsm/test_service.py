@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from concoord_ray.config import Config
@@ -100,6 +102,70 @@ def test_a_full_queue_says_busy_and_the_command_comes_again() -> None:
     assert client.read(counter, "getvalue") == 30
 
 
+def submit_by_hand(cluster: Cluster, client: Client, command: bytes, seqs: Iterable[int]) -> int:
+    """Requests that come at once; how many the leader did not take."""
+    service = cluster.leader.service
+    service.to_clients.clear()
+    for seq in seqs:
+        service.receive_client(client.me, Request(entry_of(client, seq, command)), cluster.now_s)
+    return sum(isinstance(message, Busy) for _, message in service.to_clients)
+
+
+def test_what_is_taken_counts_until_it_is_executed() -> None:
+    """User code may hold up the executor, and what is decided lies there."""
+    cluster = Cluster(Config(max_queued_commands=4, max_slots_in_flight=16))
+    client = cluster.client()
+    counter = client.create(Counter)
+    command = encode_message(calling(counter, "increment"))
+    leader = cluster.leader
+    leader.is_stuck = True
+    assert submit_by_hand(cluster, client, command, range(100, 103)) == 0
+    cluster.settle()
+    assert leader.service.replica.learner.next_slot > leader.executor.next_slot
+    assert submit_by_hand(cluster, client, command, range(103, 110)) == 6
+    leader.is_stuck = False
+    cluster.settle()
+    assert submit_by_hand(cluster, client, command, range(110, 114)) == 0
+
+
+def test_calls_that_wait_take_no_place_from_the_release_that_they_wait_for() -> None:
+    cluster = Cluster(SMALL)
+    client = cluster.client()
+    lock = client.create(Lock)
+    client.call(lock, "acquire")
+    waiting = [client.submit(calling(lock, "acquire", owner=str(n))) for n in range(10 * SMALL.max_queued_commands)]
+    cluster.run(10.0)
+    assert client.call(lock, "release") is None
+    assert client.result(waiting[0]) is True
+
+
+def test_what_is_queued_is_bounded_in_bytes_too() -> None:
+    cluster = Cluster(Config(max_queued_bytes=10_000))
+    client = cluster.client()
+    register = client.create(Register)
+    command = encode_message(calling(register, "append", "x" * 3_000))
+    assert submit_by_hand(cluster, client, command, range(100, 110)) == 6
+    read = encode_message(calling(register, "get", "x" * 3_000))
+    service = cluster.leader.service
+    service.to_clients.clear()
+    for seq in range(1, 11):
+        service.receive_client(client.me, Read(entry_of(client, -seq, read)), cluster.now_s)
+    assert sum(isinstance(message, Busy) for _, message in service.to_clients) == 6
+
+
+def test_a_large_command_has_the_network_for_itself() -> None:
+    cluster = Cluster(Config(max_bytes_in_flight=1_000, max_batch_bytes=5_000))
+    client = cluster.client()
+    register = client.create(Register)
+    command = encode_message(calling(register, "append", "x" * 5_000))
+    submit_by_hand(cluster, client, command, range(100, 104))
+    leader = cluster.leader
+    leader.service.flush(cluster.now_s, 0)
+    assert leader.service.replica.leader.slots_in_flight == 1
+    cluster.settle()
+    assert len(client.read(register, "get")) == 4
+
+
 def test_reads_that_nobody_confirms_do_not_pile_up() -> None:
     cluster = Cluster(SMALL)
     client = cluster.client()
@@ -113,6 +179,53 @@ def test_reads_that_nobody_confirms_do_not_pile_up() -> None:
         leader.service.receive_client(client.me, message, cluster.now_s)
     told = [message for _, message in leader.service.to_clients if isinstance(message, Busy)]
     assert len(told) == 10 - SMALL.max_queued_commands
+
+
+def test_only_so_many_large_results_are_made_at_a_time() -> None:
+    cluster = Cluster(Config(read_results_bytes=100_000))
+    client = cluster.client()
+    register = client.create(Register)
+    client.call(register, "append", "x" * 60_000)
+    client.read(register, "get")
+    reads = [client.submit(calling(register, "get"), readonly=True) for _ in range(40)]
+    at_once = []
+    service = cluster.leader.service
+    while not all(seq in client.ended for seq in reads):
+        service.flush(cluster.now_s, 0)
+        at_once.append(len(service.reads))
+        cluster._turn()
+    assert max(at_once) == 1
+    assert service._readings.is_full is False
+
+
+def test_a_client_that_does_not_take_its_results_is_waited_for_alone() -> None:
+    cluster = Cluster()
+    slow, other = cluster.client(), cluster.client()
+    counter = slow.create(Counter)
+    service = cluster.leader.service
+    service.crowded(slow.me)
+    held = [slow.submit(calling(counter, "getvalue"), readonly=True) for _ in range(50)]
+    assert other.read(counter, "getvalue") == 0
+    assert not any(seq in slow.ended for seq in held)
+    assert other.call(counter, "increment") == 1
+    service.has_room(slow.me)
+    cluster.settle()
+    assert [slow.result(seq) for seq in held] == [1] * 50
+
+
+def test_who_leaves_without_its_results_leaves_nothing_behind() -> None:
+    cluster = Cluster()
+    slow = cluster.client()
+    counter = slow.create(Counter)
+    service = cluster.leader.service
+    service.crowded(slow.me)
+    for _ in range(50):
+        slow.submit(calling(counter, "getvalue"), readonly=True)
+    cluster.settle()
+    service.disconnected(slow.me, cluster.now_s)
+    cluster.run(0.5)
+    assert len(service._readings) == 0
+    assert service._routes == {}
 
 
 # Replies.
@@ -360,6 +473,23 @@ def test_a_silent_client_loses_what_it_holds_and_a_live_one_does_not() -> None:
     late = silent.submit(calling(lock, "release"))
     cluster.settle()
     assert expired(silent, late)
+
+
+def test_a_leader_that_is_cut_off_from_the_acceptors_says_nothing_of_leases() -> None:
+    """Its successor judges them by then, and may find this one over."""
+    cluster = Cluster()
+    client = cluster.client()
+    keep_alive = KeepAlive(client.session.id or 0, 1)
+    service = cluster.leader.service
+
+    def answer(now_s: float) -> list[ToClient]:
+        service.to_clients.clear()
+        service.receive_client(client.me, keep_alive, now_s)
+        return service.to_clients
+
+    heard_at_s = service.replica.majority_heard_at_s
+    assert answer(heard_at_s + 0.2) == [(client.me, Kept(keep_alive.session, 1))]
+    assert answer(heard_at_s + 1.0) == []
 
 
 def test_a_new_leader_gives_every_session_a_whole_lease() -> None:

@@ -20,6 +20,7 @@ from concoord_ray.errors import (
     CallTimeout,
     ConcoordError,
     OutcomeUnknown,
+    Overloaded,
     QuorumLost,
     SessionExpired,
 )
@@ -255,7 +256,7 @@ def _lost(error: ConcoordError) -> Lost | None:
         return Lost.EXPIRED
     if isinstance(error, (CallCancelled, CallTimeout)):
         return Lost.WITHDRAWN
-    return Lost.NEVER_RAN if isinstance(error, QuorumLost) else None
+    return Lost.NEVER_RAN if isinstance(error, (QuorumLost, Overloaded)) else None
 
 
 class Scripts:

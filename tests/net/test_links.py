@@ -1,0 +1,66 @@
+"""The connections of a process: how many strangers to the ensemble it serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from concoord_ray.net.identity import Identity
+from concoord_ray.net.links import Links
+from concoord_ray.paxos.view import Member, Role
+from tests.net.ends import REPLICA, SECRET, config
+
+
+class Line:
+    """Stands for a connection."""
+
+    def __init__(self, role: Role, number: int, *, dialed: bool = False) -> None:
+        self.peer = Identity("default", Member(role, number, number))
+        self.dialed = dialed
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Owner:
+    def __init__(self) -> None:
+        self.linked: list[Member] = []
+
+    def link_opened(self, member: Member) -> None:
+        self.linked.append(member)
+
+    def link_received(self, member: Member, payloads: list[bytes]) -> None:
+        """See ``LinksOwner``."""
+
+    def link_closed(self, member: Member) -> None:
+        self.linked.remove(member)
+
+
+def test_one_client_too_many_is_turned_away_and_a_member_is_not() -> None:
+    owner = Owner()
+    links: Any = Links(REPLICA, SECRET, config(max_client_connections=2), owner)
+    lines = [Line(Role.CLIENT, 1), Line(Role.GATEWAY, 2), Line(Role.CLIENT, 3)]
+    for line in lines:
+        links.opened(line)
+    assert [line.is_closed for line in lines] == [False, False, True]
+    links.opened(Line(Role.REPLICA, 4))
+    assert [member.incarnation for member in owner.linked] == [1, 2, 4]
+    links.closed(lines[2], None)
+    assert len(owner.linked) == 3
+    links.closed(lines[0], None)
+    again = Line(Role.CLIENT, 5)
+    links.opened(again)
+    assert not again.is_closed
+    assert again.peer.member in owner.linked
+
+
+def test_whom_we_dialed_is_never_turned_away() -> None:
+    owner = Owner()
+    links: Any = Links(REPLICA, SECRET, config(max_client_connections=1), owner)
+    lines = [Line(Role.GATEWAY, n, dialed=True) for n in range(3)]
+    for line in lines:
+        links.opened(line)
+    assert len(owner.linked) == 3
+    for line in lines:
+        links.closed(line, None)
+    assert links._clients == 0
