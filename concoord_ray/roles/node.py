@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: The exit status of a role that stopped itself.
 EXIT_BROKEN = 70
+#: Who has missed so many ticks was away, and hears first what was sent meanwhile.
+AWAY_TICKS = 5
 
 
 class NodeOwner(Protocol):
@@ -228,7 +230,7 @@ class Node:
         ticked_at_s = time.monotonic()
         while True:
             await asyncio.sleep(interval_s)
-            if time.monotonic() - ticked_at_s > 5 * interval_s:
+            if time.monotonic() - ticked_at_s > AWAY_TICKS * interval_s:
                 # The process was paused, or the machine is busy. What others sent meanwhile is in the sockets: hear it
                 # before anyone is judged by their silence.
                 await asyncio.sleep(interval_s / 4)

@@ -22,7 +22,7 @@ from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, e
 from concoord_ray.roles.bulk import Bulk
 from concoord_ray.roles.disk import begin_again_if_free
 from concoord_ray.roles.lane import Lane
-from concoord_ray.roles.node import Node
+from concoord_ray.roles.node import AWAY_TICKS, Node
 from concoord_ray.roles.replies import Replies
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import KeepAlive, Read, Reply, Request
@@ -52,6 +52,7 @@ class ReplicaRole:
         self._lane: Lane | None = None
         self._starting: asyncio.Task[None] | None = None
         self._flush_is_due = False
+        self._ticked_at_s = 0.0
         self._is_taking_snapshot = False
         #: The one that is being taken is of a state that is known to be wrong.
         self._taken_is_wrong = False
@@ -141,13 +142,16 @@ class ReplicaRole:
             self._perform()
 
     def disconnected(self, member: Member) -> None:
-        """See ``NodeOwner``. A closed connection is suspicion at once, so the clock is looked at at once."""
+        """See ``NodeOwner``. A closed connection is suspicion at once, so the clock is looked at at once.
+
+        Unless we were away ourselves: then others are judged once what they sent meanwhile is heard.
+        """
         if self._service is not None and not self.node.links.is_linked(member):
             now_s = time.monotonic()
             self._replies.disconnected(member)
             self._bulk.disconnected(member)
             self._service.disconnected(member, now_s)
-            if not self._is_displaced:
+            if not self._is_displaced and now_s - self._ticked_at_s <= AWAY_TICKS * self._config.tick_interval_s:
                 self._service.tick(now_s)
             self._perform()
 
@@ -159,6 +163,7 @@ class ReplicaRole:
 
     def tick(self, now_s: float) -> None:
         """See ``NodeOwner``."""
+        self._ticked_at_s = now_s
         if self._service is not None and not self._is_displaced:
             self._service.tick(now_s)
             self._service.flush(now_s, time.time_ns())

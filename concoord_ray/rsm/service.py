@@ -47,6 +47,8 @@ from concoord_ray.rsm.state import StateKeeping, StateMessage
 from concoord_ray.rsm.wire import encode_message
 
 _OF_STATE = get_args(StateMessage)
+#: Within how many heartbeats a majority of the acceptors is heard from.
+_HEARD_HEARTBEATS = 5
 
 
 class ToClient(NamedTuple):
@@ -160,7 +162,7 @@ class Service:
             self._receive_request(client, message.entry, now_s)
         elif isinstance(message, Read):
             self._receive_read(client, message.entry, now_s)
-        elif isinstance(message, KeepAlive) and self._renew(message.session, now_s):
+        elif isinstance(message, KeepAlive) and self._renew(message.session, now_s) and self._is_connected(now_s):
             self.to_clients.append(ToClient(client, Kept(message.session, message.sent_ns)))
 
     def executed(self, applied: Applied, now_s: float) -> None:
@@ -220,6 +222,13 @@ class Service:
         ):
             self._propose((), now_s, wall_ns)
         self._readings.advance(now_s)
+
+    def _is_connected(self, now_s: float) -> bool:
+        """Whether a majority of the acceptors has just answered.
+
+        Who is cut off from them may have a successor, which judges leases by itself: what it says of them is no news.
+        """
+        return now_s - self.replica.majority_heard_at_s <= _HEARD_HEARTBEATS * self._config.heartbeat_interval_s
 
     # Requests.
 

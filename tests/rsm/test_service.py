@@ -11,7 +11,8 @@ from concoord_ray.objects.counter import Counter
 from concoord_ray.objects.lock import Lock
 from concoord_ray.objects.semaphore import Semaphore
 from concoord_ray.paxos.view import Member, Role
-from concoord_ray.rsm.command import Busy, Leading, NotLeader, Read, Reply, Request
+from concoord_ray.rsm.command import Busy, KeepAlive, Kept, Leading, NotLeader, Read, Reply, Request
+from concoord_ray.rsm.service import ToClient
 from concoord_ray.rsm.wire import decode_batch, encode_message
 from tests.cluster import Client, Cluster, entry_of
 from tests.rsm.log import calling, refused
