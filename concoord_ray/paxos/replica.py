@@ -21,7 +21,6 @@ led runs phase 1 of it at once (``muster``). A leader of a later epoch is believ
 from __future__ import annotations
 
 import random
-import sys
 
 from concoord_ray.config import Config
 from concoord_ray.errors import Diverged
@@ -137,7 +136,7 @@ class Replica:
         """Hand on every slot from this one on once more; False, and nothing done, if the log does not reach back."""
         reaches_back = self.learner.first_slot <= slot <= self.learner.next_slot
         if reaches_back:
-            self.outputs.decisions[:] = self.learner.page(slot, sys.maxsize)
+            self.outputs.decisions[:] = self.learner.page(slot, self.learner.log_bytes)
         return reaches_back
 
     def abdicate(self, now_s: float) -> None:

@@ -189,6 +189,7 @@ PAXOS = (
         lambda: patch.object(Leader, "receive_p2b", _counts_stale(Leader.receive_p2b)),
         frozenset({"ChosenByMajority"}),
         600,
+        first_seed=1700,
     ),
     Mutant(
         "phase 1 reads only the first page of what an acceptor shows",

@@ -193,7 +193,7 @@ DISKS = (
         lambda: patch("tests.sim.cluster.is_reached", _whatever_the_disks_hold(is_reached)),
         frozenset({"Liveness"}),
         200,
-        first_seed=1250,
+        first_seed=4150,
     ),
 )
 
