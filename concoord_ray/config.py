@@ -84,8 +84,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: Calls that wait. One waiting call takes some 2 kB of every replica.
     max_parked_calls: int = 200_000
     #: Results that are kept since their callers have not said that they have them: of one session, and of all.
-    max_unacknowledged_bytes: int = 128 << 20
-    max_kept_bytes: int = 512 << 20
+    max_unacknowledged_bytes: int = 256 << 20
+    max_kept_bytes: int = 1 << 30
 
     #: Calls of one process that have not ended: of those that may wait for long, and of all others, each. Of the latter
     #: so many bytes of arguments.
