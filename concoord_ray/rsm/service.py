@@ -17,15 +17,16 @@ Invariants:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from concoord_ray.config import Config
 from concoord_ray.errors import Diverged
-from concoord_ray.paxos.messages import Message
+from concoord_ray.paxos.messages import Message, SnapshotChunk, SnapshotComing, SnapshotPull
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.rsm.backlog import Backlog, size_of
 from concoord_ray.rsm.calls import Applied, too_large
+from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import (
     Batch,
     Busy,
@@ -42,11 +43,11 @@ from concoord_ray.rsm.command import (
     Request,
     ServiceMessage,
 )
+from concoord_ray.rsm.divergence import Halt, Reinstall
 from concoord_ray.rsm.readings import Readings
 from concoord_ray.rsm.state import StateKeeping, StateMessage
 from concoord_ray.rsm.wire import encode_message
 
-_OF_STATE = get_args(StateMessage)
 #: Within how many heartbeats a majority of the acceptors is heard from.
 _HEARD_HEARTBEATS = 5
 
@@ -125,7 +126,7 @@ class Service:
 
     def receive_peer(self, source: Member, message: Message | StateMessage, now_s: float) -> None:
         """Step with a message from an acceptor or another replica."""
-        if isinstance(message, _OF_STATE):
+        if isinstance(message, (SnapshotPull, SnapshotChunk, SnapshotComing, Checkpoint, Reinstall, Halt)):
             self.state.receive(source, message, now_s)
         else:
             self.replica.receive(source, message, now_s)
