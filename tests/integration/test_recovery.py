@@ -50,6 +50,7 @@ def test_an_ensemble_without_a_majority_begins_again_from_a_replica(
 def test_an_ensemble_begins_again_from_a_backup(own_ensemble: MakeEnsemble, tmp_path: Path) -> None:
     old = own_ensemble("restored", acceptors=1, replicas=2)
     counter = concoord.Counter.options(name="c", ensemble=old.name).remote(0)
+    concoord.Lock.options(name="l", ensemble=old.name).remote()
     assert counter.increment() == 1
     concoord.backup(tmp_path / "backup", old.name)
     assert counter.increment() == 2
@@ -62,3 +63,8 @@ def test_an_ensemble_begins_again_from_a_backup(own_ensemble: MakeEnsemble, tmp_
     kill(strong(new.name).replicas[0])
     assert again.increment() == 3
     strong(new.name)
+    token = concoord.get("l", ensemble=new.name).acquire_fenced()
+    assert token < 1 << 63
+    concoord.shutdown(old.name)  # Of what came of the backup nothing is left, as when Ray is started anew.
+    concoord.recover(old.name, source=tmp_path / "backup", acceptors=1, replicas=1)
+    assert concoord.get("l", ensemble=new.name).acquire_fenced() > token

@@ -1,0 +1,67 @@
+"""Which state a backup is of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from concoord_ray import actors, ensemble
+from concoord_ray.errors import QuorumLost
+from concoord_ray.rsm.executor import Executor
+from concoord_ray.status import EnsembleStatus, MemberStatus
+
+
+def replica(index: int, applied_slot: int, *, is_leader: bool = False, alive: bool = True) -> MemberStatus:
+    return MemberStatus("replica", index, 7, "node", 1, None, alive, True, applied_slot, is_leader)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Which replica was asked for a snapshot, and of which slot."""
+    caught: list[tuple[int, int]] = []
+
+    def snapshot_of(_: Any, index: int, slot: int, timeout_s: float) -> bytes:
+        caught.append((index, slot))
+        return bytes(Executor("e").snapshot())
+
+    client = SimpleNamespace(call=lambda *_, **__: [])
+    attachment = SimpleNamespace(client=client, plan=SimpleNamespace(ensemble="e"))
+    monkeypatch.setattr(ensemble, "attachment_to", lambda _: attachment)
+    monkeypatch.setattr(actors, "snapshot_of", snapshot_of)
+    return caught
+
+
+@pytest.mark.parametrize(
+    ("replicas", "expected"),
+    [
+        # A deposed leader that does not know it yet, while the one that leads did not answer.
+        ((replica(0, 10, is_leader=True), replica(1, 20, alive=False), replica(2, 19)), (2, 19)),
+        ((replica(0, 10), replica(1, 20, is_leader=True), replica(2, 19)), (2, 20)),
+        ((replica(0, 20, is_leader=True), replica(1, 30, alive=False)), (0, 20)),
+    ],
+)
+def test_a_backup_has_what_any_living_replica_has_executed(
+    asked: list[tuple[int, int]],
+    replicas: tuple[MemberStatus, ...],
+    expected: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    leader = next(each for each in replicas if each.is_leader)
+    status = EnsembleStatus("here", "e", 0, leader, replicas, (), (), ())
+    monkeypatch.setattr(ensemble, "status", lambda _: status)
+    ensemble.backup(tmp_path / "backup", "here")
+    assert asked == [expected]
+
+
+def test_there_is_no_backup_while_nobody_leads(
+    asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    status = EnsembleStatus("here", "e", 0, None, (replica(0, 10),), (), (), ())
+    monkeypatch.setattr(ensemble, "status", lambda _: status)
+    with pytest.raises(QuorumLost):
+        ensemble.backup(tmp_path / "backup", "here")
+    assert asked == []
