@@ -47,7 +47,8 @@ class QuorumLost(ConcoordError):
 class Overloaded(ConcoordError):
     """A bound of the ensemble, its gateway or this process is reached. The call was not executed: safe to retry later.
 
-    Calls that can wait have waited before it is raised.
+    Calls that can wait have waited before it is raised. Of a method of yours that waits, what it did before it had to
+    wait is done: let waiting be the first that it does.
     """
 
 

@@ -12,10 +12,18 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from concoord_ray.config import Config
-from concoord_ray.errors import CallCancelled, CallTimeout, ConfigurationError, FrameTooLarge, Overloaded
+from concoord_ray.errors import (
+    CallCancelled,
+    CallTimeout,
+    ConfigurationError,
+    FrameTooLarge,
+    OutcomeUnknown,
+    Overloaded,
+)
 from concoord_ray.paxos.membership import Size
 from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import Cancel, Entry, ExpireSession, OpenSession, Outcome, Reply, Resize, Withdrawal
@@ -30,6 +38,14 @@ _ENDED_TASKS = 1000
 #: A generation is the time of a recovery in seconds, or 0. So this many bits are for the tokens of one second, far more
 #: than can be drawn; and until the year 2106 every token is below 2**63.
 GENERATION_SHIFT = 31
+
+#: Beyond so many times the bounds results are not even kept of calls that were on their way already ...
+_EXCESS = 2
+#: ... but for those that are small.
+_SMALL_BYTES = 1 << 10
+
+#: So many sessions are named in a slot.
+_MOST_CROWDED = 1000
 
 _CANCELLED = CallCancelled("The call was cancelled: it did not run, or what it was granted was given back.")
 _TASK_ENDED = CallCancelled("The Ray task that made this call has ended; the call was withdrawn.")
@@ -53,6 +69,8 @@ class Applied:
     #: Sessions opened, with their leases, and ended.
     opened: list[tuple[int, int]] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
+    #: Sessions that have too many results waiting for them.
+    crowded: tuple[int, ...] = ()
 
 
 class Calls:
@@ -77,6 +95,8 @@ class Calls:
         self._parked = 0
         #: How large the answers are that all sessions have not acknowledged.
         self._kept_bytes = 0
+        #: Sessions whose calls are refused in this slot.
+        self._refusing: tuple[int, ...] = ()
         self._draws = 0
         self._grants: dict[tuple[int, int], Grant] = {}
         self._applied = Applied()
@@ -87,6 +107,7 @@ class Calls:
         applied.next_slot, applied.time_ns = self.next_slot, self.time_ns
         applied.next_deadline_ns = self._timers.next_deadline_ns()
         applied.size = self.size
+        applied.crowded = self._crowded()
         self._applied = Applied()
         return applied
 
@@ -99,9 +120,7 @@ class Calls:
             self._applied.replies.append(as_reply(entry, answer))
 
     def _keep(self, session: Session, seq: int, answer: Answer) -> None:
-        limit = self._config.max_payload_bytes
-        if len(answer.payload) > limit:
-            answer = refuse(too_large(seq, "its result", len(answer.payload), limit))
+        answer = self._bounded(session, seq, answer)
         grant = self._grants.pop((session.id, seq), None)
         self._kept_bytes += session.keep(seq, answer._replace(grant=grant) if grant is not None else answer)
         self._applied.replies.append(Reply(session.id, seq, answer.outcome, answer.payload))
@@ -121,20 +140,50 @@ class Calls:
             cancelled = refuse(_CANCELLED)
             self._applied.replies.append(Reply(session.id, seq, cancelled.outcome, cancelled.payload))
 
-    # Bounds. They are of the replicated state, so every replica refuses the same.
+    # Bounds. They are of the replicated state, or of the log, so every replica refuses the same.
 
     def _refusal(self, session: Session) -> Answer | None:
         """Why a call of the session is not executed now, None if it is."""
+        if session.id not in self._refusing:
+            return None
         config = self._config
-        if session.kept_bytes >= config.max_unacknowledged_bytes or self._kept_bytes >= config.max_kept_bytes:
+        text = (
+            f"Too many results are kept because their callers have not said that they have them: for this process "
+            f"(max_unacknowledged_bytes is {config.max_unacknowledged_bytes}) or for all (max_kept_bytes is "
+            f"{config.max_kept_bytes}). Take those of fewer calls at a time, or make them smaller. This call was not "
+            f"executed."
+        )
+        return refuse(Overloaded(text))
+
+    def _crowded(self) -> tuple[int, ...]:
+        """Sessions whose next calls had better be refused. How large results are is known to this replica alone."""
+        config, sessions = self._config, self._sessions
+        if self._kept_bytes < min(config.max_unacknowledged_bytes, config.max_kept_bytes):
+            return ()
+        limit = config.max_unacknowledged_bytes
+        if self._kept_bytes >= config.max_kept_bytes:  # Those that have more than half of their share of it.
+            limit = min(limit, config.max_kept_bytes // (2 * len(sessions)))
+        crowded = (session.id for session in sessions.values() if session.kept_bytes > limit)
+        return tuple(islice(crowded, _MOST_CROWDED))
+
+    def _bounded(self, session: Session, seq: int, answer: Answer) -> Answer:
+        """The answer, or one without a result that is too large to be sent, or that there is no more room for.
+
+        Here a replica may come to another answer than others, whose pickles have other sizes: that is no harm, since
+        the call is executed on all of them, and answers decide nothing.
+        """
+        config, size = self._config, len(answer.payload)
+        if size > config.max_payload_bytes:
+            return refuse(too_large(seq, "its result", size, config.max_payload_bytes))
+        is_over = session.kept_bytes + size > _EXCESS * config.max_unacknowledged_bytes
+        if is_over or self._kept_bytes + size > _EXCESS * config.max_kept_bytes:
             text = (
-                f"The ensemble keeps {session.kept_bytes} bytes of results that this process has not said to have, and "
-                f"{self._kept_bytes} of all processes; max_unacknowledged_bytes is {config.max_unacknowledged_bytes}, "
-                f"max_kept_bytes {config.max_kept_bytes}. Take the results of fewer calls at a time, or make them "
-                f"smaller. This call was not executed."
+                f"Call {seq} was executed, but its result of {size} bytes is not kept: there are {self._kept_bytes} "
+                f"bytes of results already that their callers have not said to have. Take those of fewer calls at a "
+                f"time, and look at the object before a retry."
             )
-            return refuse(Overloaded(text))
-        return None
+            return answer if size < _SMALL_BYTES else refuse(OutcomeUnknown(text))
+        return answer
 
     # Sessions.
 

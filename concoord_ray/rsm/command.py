@@ -36,6 +36,9 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     entries: tuple[Entry, ...]
     #: The slot's value if it is a stop-sign, which has nothing else in it.
     stop_sign: bytes = b""
+    #: Sessions that have too many results waiting for them: their calls in this slot are refused. The leader says so,
+    #: for the size of a result is not the same on every replica: pickles of equal values differ.
+    crowded: tuple[int, ...] = ()
 
 
 class MethodFlag(IntFlag):

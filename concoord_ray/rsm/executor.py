@@ -97,6 +97,7 @@ class Executor(Calls):
         if slot != self.next_slot:
             raise Diverged(f"asked to execute slot {slot} when slot {self.next_slot} is next; this replica stops.")
         self._draws = 0
+        self._refusing = batch.crowded
         self.time_ns = max(self.time_ns, batch.stamp_ns)
         self.wall_ns = max(self.wall_ns, batch.wall_ns)
         with even_stack():

@@ -82,6 +82,8 @@ class Service:
         self._readings = Readings(replica, config, self._may_answer)
         #: Clients that do not take what they were sent: their connections have no room.
         self._crowded: set[Member] = set()
+        #: Sessions that have too many results waiting for them.
+        self._overfull: tuple[int, ...] = ()
         self._standing: tuple[bool, int | None, bool] = (False, None, True)
         self._time_ns = 0
         self._time_at_s = now_s
@@ -173,6 +175,7 @@ class Service:
             self._time_ns, self._time_at_s = applied.time_ns, now_s
         self._next_deadline_ns = applied.next_deadline_ns
         self._backlog.applied(applied.next_slot)
+        self._overfull = applied.crowded
         if applied.size is not None:
             self.replica.membership.size = applied.size
         for session, ttl_ns in applied.opened:
@@ -281,7 +284,8 @@ class Service:
     def _propose(self, entries: tuple[Entry, ...], now_s: float, wall_ns: int) -> None:
         stamp_ns = self._now_ns(now_s)
         self._deadline_proposed_ns = stamp_ns
-        slot = self.replica.propose(encode_message(Batch(stamp_ns, wall_ns, entries)), now_s)
+        batch = Batch(stamp_ns, wall_ns, entries, crowded=self._overfull)
+        slot = self.replica.propose(encode_message(batch), now_s)
         self._backlog.proposed(slot, entries)
 
     def _now_ns(self, now_s: float) -> int:

@@ -84,7 +84,7 @@ class Log:
 
     def decide(self, *entries: Entry) -> list[Reply]:
         """One slot."""
-        batch = encode_message(Batch(self.time_ns, self.time_ns, entries))
+        batch = encode_message(Batch(self.time_ns, self.time_ns, entries, crowded=self.applied.crowded))
         outcomes = []
         for executor in self.executors:
             executor.apply(self._slot, batch)

@@ -254,7 +254,7 @@ def test_twenty_thousand_calls_keep_their_places() -> None:
 
 def test_every_part_of_the_state_is_kept() -> None:
     given = {"_ensemble", "_config", "_first_token"}
-    passing = {"_applied", "_draws"}
+    passing = {"_applied", "_draws", "_refusing"}
     assert set(vars(Executor("here"))) == set(STATE) | given | passing
 
 
