@@ -61,7 +61,7 @@ class Nemesis:
             victim = self._rng.choice(_victims(status))
             if victim.pid is None:
                 continue
-            if self._rng.random() < 0.3 and victim.role in ("acceptor", "replica"):
+            if self._rng.random() < 0.4:
                 self._pause(victim, victim.pid)
             else:
                 self.struck[f"kill {victim.role}"] += 1
