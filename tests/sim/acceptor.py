@@ -25,9 +25,8 @@ class AcceptorShell:
         self._network = network
         self._watch = watch
         self._core = Acceptor(self.me, page_bytes=page_bytes)
-        if journal.records:
-            watch.acceptor_restarted(self.me, list(journal.records))
-            self._core.restore(journal.records)
+        watch.acceptor_restarted(self.me, list(journal.records))  # Also without any: what was not answered may be gone.
+        self._core.restore(journal.records)
         self._journal = journal
         network.attach(self.me, host, self)
 

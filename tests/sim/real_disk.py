@@ -12,6 +12,8 @@ process alone: old watermark and lost log together are more than the storage pro
 
 from __future__ import annotations
 
+import functools
+import os
 import random
 import shutil
 import tempfile
@@ -29,13 +31,14 @@ from concoord_ray.storage.watermark import FILE_NAME as WATERMARK
 from concoord_ray.storage.watermark import Watermark, read_watermark
 from tests.sim.host import Host
 from tests.sim.invariants import Watch
-from tests.sim.spoilt import LOG, Image, damaged, mixed, read_image, torn_log, write_image
+from tests.sim.spoilt import LOG, PAGES_BYTES, Image, damaged, mixed, read_image, torn_log, write_image
 from tests.sim.store import StoreProfile
-from tests.sim.trouble import OPENING_STEPS, Kick, Refusal, Trouble, Way, appending, opening
+from tests.sim.trouble import OPENING_STEPS, Kick, Refusal, Scale, Trouble, Way, appending, opening, recording
 from tests.sim.written import ServedAsWritten, UndamagedIsServed, Written
 
 #: Where files cost no disk; anywhere else it is only slower.
 _RAM = Path("/dev/shm")
+_PREFIX = "concoord-sim-"
 _DIES_WHILE_OPENING = 0.15
 _POWER_FAILS = 0.4
 _REMEMBERS_OLD = 0.05
@@ -43,7 +46,27 @@ _REMEMBERS_OLD = 0.05
 
 def new_directory() -> Path:
     """A directory for the disks of one cluster, which its owner removes."""
-    return Path(tempfile.mkdtemp(prefix="concoord-sim-", dir=_RAM if _RAM.is_dir() else None))
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_parent()))
+
+
+@functools.cache
+def _parent() -> Path:
+    """Where the directories are. Those of processes that were killed, and could not remove them, go."""
+    parent = _RAM if _RAM.is_dir() else Path(tempfile.gettempdir())
+    for left in parent.glob(f"{_PREFIX}*"):
+        if not _is_alive(int(left.name.removeprefix(_PREFIX).partition("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    return parent
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class RealDisk:
@@ -55,6 +78,7 @@ class RealDisk:
         self._profile = profile
         self._rng = host.scheduler.stream(f"disk/{host.name}")
         self._directory = root / host.name
+        self.scale = Scale(self._rng.choice(PAGES_BYTES), self._rng.choice((0, 4, 256)))
         self._journal: RealJournal | None = None
         #: Who the data belong to, and what they were when everything that was begun had ended.
         self._member: Member | None = None
@@ -63,7 +87,7 @@ class RealDisk:
         self._under_way: list[Record] = []
         self._damage = ""
         #: What the files held at some times of this life of the data.
-        self._old: deque[Image] = deque(maxlen=4)
+        self._old: deque[Image] = deque(maxlen=8)
         #: Before a power failure made it older.
         self._last_watermark = b""
         self._synced_commit = 0
@@ -149,9 +173,10 @@ class RealDisk:
             return self._opened(fresh), str(error).replace(str(self._directory), "")
 
     def _opened(self, fresh: Member) -> DurableStorage:
-        return DurableStorage.open(
-            self._directory, ensemble="e", role=fresh.role, index=fresh.index, incarnation=fresh.incarnation
-        )
+        with self.scale.applied():
+            return DurableStorage.open(
+                self._directory, ensemble="e", role=fresh.role, index=fresh.index, incarnation=fresh.incarnation
+            )
 
     def _die_while_opening(self, fresh: Member) -> None:
         """An earlier start, which came to an end on its way: it died, or the disk failed it."""
@@ -241,7 +266,7 @@ class RealJournal:
         self._under_way: list[_Submission] = []
         #: What the files held when a commit failed: whatever was written since may be lost.
         self._before_failure: Image | None = None
-        self._is_checkpoint_lost = False
+        self._is_checkpoint_lost = self._has_failed = False
         #: Pages by which every commit brings the next checkpoint nearer: else few runs would come to one.
         self._haste_pages = self._rng.choice((0, 10, 100))
 
@@ -266,7 +291,7 @@ class RealJournal:
         return image, records
 
     def _begin(self) -> None:
-        if self._waiting and not self._under_way and self._before_failure is None:
+        if self._waiting and not self._under_way and not self._has_failed:
             self._under_way, self._waiting = self._waiting, []
             self._host.scheduler.after(self._disk.draw_delay_s(), self._commit)
 
@@ -294,20 +319,22 @@ class RealJournal:
         self.storage._database._log_pages += self._haste_pages
         way = self._disk.draw_way_to_fail()
         if way is None:
-            self.storage.append(records)
+            with self._disk.scale.applied():
+                self.storage.append(records)
             return True
         before = read_image(self._directory)
         try:
-            with appending(self.storage, way, self._directory, self._rng) as trouble:
+            with self._disk.scale.applied(), appending(self.storage, way, self._directory, self._rng) as trouble:
                 self.storage.append(records)
         except StorageFailed:
             self._before_failure = before
             self._disk.count("failed commits")
             self._host.trace.log(self._host.name, f"disk: {way.value}")
         else:
-            if trouble.struck:  # Somebody has tried again.
+            if trouble.struck and way is Way.SYNC:  # Somebody has tried again. That sync had nothing to do any more.
                 self._before_failure = before
             return True
+        self._has_failed = True
         self._is_checkpoint_lost = way is Way.CHECKPOINT
         return False
 
@@ -327,18 +354,20 @@ class RealJournal:
     def _cut_short(self, records: Sequence[Record]) -> Image:
         """An append that the process dies in: before its first byte, behind its last, or anywhere in between."""
         how = self._rng.choice(("not begun", "torn", "torn", "written", "told", "checkpoint torn"))
-        before = read_image(self._directory)
-        if how == "not begun":
-            return before
-        self.storage._database._log_pages = 1_000_000 if how == "checkpoint torn" else -1_000_000
-        self.storage.append(records)
-        after = read_image(self._directory)
-        if how == "torn":
-            after[LOG] = torn_log(before[LOG], after[LOG], self._rng)
-        elif how == "checkpoint torn":
-            after[FILE_NAME] = mixed(before[FILE_NAME], after[FILE_NAME], self._rng)
-        if how in ("torn", "written"):
-            after[WATERMARK] = before[WATERMARK]
-        self._disk.count(f"commits cut short: {how}")
         self._host.trace.log(self._host.name, f"disk: a commit is {how}")
-        return after
+        self._disk.count(f"commits cut short: {how}")
+        if how == "not begun":
+            return read_image(self._directory)
+        self.storage._database._log_pages = 1_000_000 if how == "checkpoint torn" else -1_000_000
+        with self._disk.scale.applied(), recording(self.storage, self._directory) as recorder:
+            self.storage.append(records)
+        image = read_image(self._directory)
+        if how == "torn":
+            at = self._rng.randrange(1, len(recorder.images))
+            before, image = recorder.images[at - 1], recorder.images[at]
+            image[LOG] = torn_log(before[LOG], image[LOG], self._rng)
+        elif how == "written":
+            image = recorder.images[-1]
+        elif how == "checkpoint torn":
+            image[FILE_NAME] = mixed(recorder.images[-1][FILE_NAME], image[FILE_NAME], self._rng)
+        return image

@@ -241,7 +241,6 @@ def _storage(seed: int, rng: random.Random) -> Scenario:
         config=msgspec.structs.replace(
             _config(rng, durable=True),
             acceptors=rng.choice((3, 5)),
-            max_batch_commands=rng.choice((1, 3)),
             truncate_slots=rng.choice((5, 50, 10_000)),
             replace_after_s=0.1,
         ),
@@ -254,7 +253,7 @@ def _storage(seed: int, rng: random.Random) -> Scenario:
         ),
         faults=FaultProfile(
             storm_s=rng.uniform(1.0, 3.0),
-            mean_interval_s=rng.choice((0.05, 0.1)),
+            mean_interval_s=rng.choice((0.05, 0.1, 0.2)),
             duration_min_s=0.02,
             duration_max_s=0.4,
             **{**_NO_FAULTS, "crash": 2.0, "damage": 2.0, "blackout": rng.choice((0.0, 0.5)), "pause": 0.5,
@@ -263,7 +262,7 @@ def _storage(seed: int, rng: random.Random) -> Scenario:
         clients=0,
         has_gateway=False,
         threads=0,
-        think_max_s=rng.choice((0.02, 0.05)),
+        think_max_s=rng.choice((0.005, 0.02, 0.05)),
         spares=spares,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ are as they should be; and every old copy is of the present life of the data.
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +24,11 @@ LOG = log_of(Path(FILE_NAME)).name
 #: The content of every file, by name.
 Image = dict[str, bytes]
 
+#: Of the databases here: in small pages, little data has all of the structure that much has in large ones.
+PAGES_BYTES = (512, 4096)
+
 _SECTOR_BYTES = 512
-_PAGE_BYTES = 4096
+_DATABASE_HEADER_BYTES = 100
 #: SQLite syncs the header of a log that begins anew before it writes anything behind it.
 _LOG_HEADER_BYTES = 32
 
@@ -105,7 +109,7 @@ def _flipped(content: bytes, name: str, old: Sequence[Image], rng: random.Random
 
 
 def _header_flipped(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
-    return flipped(content[:100], rng) + content[100:] if content else b"\0"
+    return flipped(content[:_DATABASE_HEADER_BYTES], rng) + content[_DATABASE_HEADER_BYTES:] if content else b"\0"
 
 
 def _cut(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
@@ -117,21 +121,50 @@ def _gone(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -
 
 
 def _grown(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
-    return content + rng.randbytes(rng.choice((1, 100, _PAGE_BYTES, 10_000)))
+    return content + rng.randbytes(rng.choice((1, 100, *PAGES_BYTES, 10_000)))
 
 
 def _page_zeroed(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
-    at = int(rng.random() * len(content)) // _PAGE_BYTES * _PAGE_BYTES
-    return content[:at] + bytes(len(content[at : at + _PAGE_BYTES])) + content[at + _PAGE_BYTES :]
+    page = _some_page(content, rng)
+    return content[: page.start] + bytes(len(content[page])) + content[page.stop :]
 
 
-def _page_old(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
-    """A page that was never written, as it was before; a log's pages are not where its frames begin."""
-    at = int(rng.random() * len(content)) // _PAGE_BYTES * _PAGE_BYTES
+def _write_lost(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    """A page is as it was before, if there is any that has changed. Of a log, pages are not where its frames begin."""
+    size = rng.choice(PAGES_BYTES)
     before = rng.choice(old).get(name, b"") if old and name != WATERMARK else b""
-    return (
-        content[:at] + (before[at : at + _PAGE_BYTES] or content[at : at + _PAGE_BYTES]) + content[at + _PAGE_BYTES :]
-    )
+    pages = [slice(at, at + size) for at in range(0, min(len(before), len(content)), size)]
+    changed = [page for page in pages if before[page] != content[page]]
+    if not changed:
+        return content
+    page = rng.choice(changed)
+    return content[: page.start] + before[page] + content[page.stop :]
+
+
+def _value_flipped(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    """Something that was accepted reads otherwise, and everything around it as before."""
+    places = [match.start() for match in re.finditer(rb"replica\d#", content)]
+    if not places:
+        return content
+    at = rng.choice(places)
+    return content[:at] + flipped(content[at : at + 20], rng) + content[at + 20 :]
+
+
+def _free_pages_flipped(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    """What nobody reads until there is something new to be written: the list of a database's free pages."""
+    if name != FILE_NAME or len(content) < _DATABASE_HEADER_BYTES:
+        return content
+    page_bytes, page = int.from_bytes(content[16:18], "big"), int.from_bytes(content[32:36], "big")
+    at = (page - 1) * page_bytes
+    if not 0 < at < len(content) - 16:
+        return content
+    return content[:at] + flipped(content[at : at + 16], rng) + content[at + 16 :]
+
+
+def _some_page(content: bytes, rng: random.Random) -> slice:
+    size = rng.choice(PAGES_BYTES)
+    at = int(rng.random() * len(content)) // size * size
+    return slice(at, at + size)
 
 
 def _old(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
@@ -139,5 +172,6 @@ def _old(content: bytes, name: str, old: Sequence[Image], rng: random.Random) ->
 
 
 _WAYS: tuple[Callable[[bytes, str, Sequence[Image], random.Random], bytes | None], ...] = (
-    _flipped, _flipped, _header_flipped, _cut, _gone, _grown, _page_zeroed, _page_old, _old,
+    _flipped, _header_flipped, _value_flipped, _free_pages_flipped, _cut, _gone, _grown, _page_zeroed, _write_lost,
+    _write_lost, _old,
 )  # fmt: skip

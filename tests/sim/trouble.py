@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from concoord_ray.storage import database, durable
 from concoord_ray.storage.durable import DurableStorage
 from tests.sim.spoilt import LOG, Image, read_image
 
@@ -81,6 +82,18 @@ class FailedSync(Trouble):
             raise sqlite3.OperationalError("disk I/O error")
 
 
+class Recorder(Trouble):
+    """No trouble: what the files hold behind every commit, and before what follows it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.images = [read_image(directory)]
+
+    def after(self, statement: str, is_committed: bool) -> None:
+        if is_committed:
+            self.images.append(read_image(self._directory))
+
+
 class _Connection(sqlite3.Connection):
     trouble = Trouble()
 
@@ -90,6 +103,24 @@ class _Connection(sqlite3.Connection):
         writes = sql.startswith(("INSERT", "COMMIT"))
         self.trouble.after(sql, writes and not self.in_transaction)
         return cursor
+
+
+class Scale(NamedTuple):
+    """In what portions a storage works: in small ones, a short run comes to all that a long one does."""
+
+    page_bytes: int
+    #: How many dropped rows a commit frees at least.
+    purged_rows: int
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """To all storage, meanwhile."""
+        form = (("page_size", self.page_bytes, self.page_bytes), *database._FORMAT[1:])
+        with (
+            patch.multiple(database, _PAGE_BYTES=self.page_bytes, _FORMAT=form),
+            patch.object(durable, "_PURGED_ROWS", self.purged_rows),
+        ):
+            yield
 
 
 @contextmanager
@@ -112,6 +143,18 @@ def opening(trouble: Trouble) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def recording(storage: DurableStorage, directory: Path) -> Iterator[Recorder]:
+    """What a storage, opened in no trouble, does to its files meanwhile."""
+    connection = storage._database._connection
+    assert isinstance(connection, _Connection)
+    recorder = connection.trouble = Recorder(directory)
+    try:
+        yield recorder
+    finally:
+        connection.trouble = Trouble()
+
+
 class Way(Enum):
     """How a commit fails."""
 
@@ -125,17 +168,17 @@ class Way(Enum):
 @contextmanager
 def appending(storage: DurableStorage, way: Way, directory: Path, rng: random.Random) -> Iterator[Trouble]:
     """A storage, opened in no trouble, gets into it; it does not always show."""
-    database = storage._database
-    connection = database._connection
+    rows = storage._database
+    connection = rows._connection
     assert isinstance(connection, _Connection)
     trouble = Trouble()
-    database._log_pages = -1_000_000  # No checkpoint, but where it is what fails.
+    rows._log_pages = -1_000_000  # No checkpoint, but where it is what fails.
     if way is Way.FULL:
         trouble = Refusal(rng.choice((1, 1, 2, 3, 4, 6)), rng.choice(("database or disk is full", "disk I/O error")))
     elif way is Way.SYNC:
         trouble = FailedSync()
     elif way is Way.CHECKPOINT:
-        database._log_pages = 1_000_000
+        rows._log_pages = 1_000_000
         trouble = Refusal(1, "disk I/O error", "PRAGMA wal_checkpoint")
     connection.trouble = trouble
     limit_bytes = (directory / LOG).stat().st_size + rng.randrange(_ADDED_BYTES)

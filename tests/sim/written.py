@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from concoord_ray.paxos.ballot import BOTTOM, Ballot
+from concoord_ray.paxos.ballot import Ballot
 from concoord_ray.paxos.messages import PValue
 from concoord_ray.paxos.outputs import Accepted, Joined, Promised, Record, Truncated
 from concoord_ray.paxos.view import Member, View
@@ -14,9 +14,8 @@ from tests.sim.invariants import Broken
 
 @dataclass(slots=True)
 class Written:
-    """What records add up to, in whatever order their storage gives them: two of these are equal if they say the same.
-
-    What truncation drops is no part of it, whether or not it still takes space.
+    """What records add up to, replayed in the order in which they are given: two of these are equal if they say the
+    same. What truncation drops is no part of it, whether or not it still takes space.
     """
 
     joined: dict[int, View] = field(default_factory=dict)
@@ -38,15 +37,12 @@ class Written:
             if isinstance(record, Joined):
                 self.joined[record.view.epoch] = record.view
             elif isinstance(record, Promised):
-                self._promise(record.epoch, record.ballot)
+                self.promised[record.epoch] = record.ballot
             elif isinstance(record, Accepted):
-                self._promise(record.epoch, record.pvalue.ballot)
+                self.promised[record.epoch] = record.pvalue.ballot  # As the acceptor takes it, whatever came before.
                 self.accepted[record.epoch, record.pvalue.slot] = record.pvalue
             else:
                 self._truncate(record)
-
-    def _promise(self, epoch: int, ballot: Ballot) -> None:
-        self.promised[epoch] = max(ballot, self.promised.get(epoch, BOTTOM))
 
     def _truncate(self, record: Truncated) -> None:
         below = max(record.below, self.truncated.below)
