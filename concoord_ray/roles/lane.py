@@ -12,6 +12,7 @@ quick once it has run ``inline_after_runs`` times in a row within ``quick_call_s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import queue
@@ -19,16 +20,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from concoord_ray.config import Config
 from concoord_ray.paxos.outputs import Decided
+from concoord_ray.roles.child import Child, ChildFailed
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import Batch, Entry, Reply
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.objects import Kind
 from concoord_ray.rsm.rope import Rope
-from concoord_ray.rsm.snapshot import SnapshotFailed
+from concoord_ray.rsm.snapshot import Interrupted, SnapshotFailed
 from concoord_ray.rsm.transfer import Snapshot
 from concoord_ray.rsm.wire import decode_batch
 
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 #: After a slow run a kind of call has to be quick this many times as often as at first.
 _DISTRUST = 64
+#: How long a leader's calls wait for a snapshot before it is left to a child.
+_BRIEF_S = 0.01
 #: Of how many kinds of call it is remembered how quick they are.
 _KINDS = 10_000
 
@@ -56,6 +60,24 @@ class _Aside(Generic[T]):
 
     work: Callable[[], T]
     done: Callable[[T], None]
+
+
+class _Unborn(NamedTuple):
+    """A snapshot that a child makes."""
+
+    slot: int
+    child: Child
+
+
+def _patience(seconds: float) -> Callable[[], None]:
+    """Raises Interrupted once that much has passed since now."""
+    until_s = time.monotonic() + seconds
+
+    def go_on() -> None:
+        if time.monotonic() > until_s:
+            raise Interrupted
+
+    return go_on
 
 
 class Lane:
@@ -78,6 +100,7 @@ class Lane:
         self._handed_over = 0
         self._quick_runs: dict[Kind, int] = {}
         self._current: _Job | None = None
+        self._collecting: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="concoord-executor", daemon=True)
         self._thread.start()
 
@@ -108,17 +131,43 @@ class Lane:
 
         self._run_aside(restore, lambda applied: self._done(applied, []))
 
-    def take_snapshot(self, taken: Callable[[Snapshot | SnapshotFailed], None]) -> None:
-        """Take one after what was handed over before; an error if an object's state cannot be pickled."""
+    def take_snapshot(self, taken: Callable[[Snapshot | SnapshotFailed], None], *, is_brief: bool = False) -> None:
+        """Take one after what was handed over before; an error if an object's state cannot be pickled.
 
-        def take() -> Snapshot | SnapshotFailed:
+        If it has to be brief, since calls wait, a child goes on with what is not done after a moment.
+        """
+        executor = self._executor
+
+        def take() -> Snapshot | SnapshotFailed | _Unborn:
+            slot, extra = executor.next_slot, executor.stop_sign
             try:
-                return Snapshot(self._executor.next_slot, self._executor.snapshot(self._executor.stop_sign))
+                if is_brief and Child.is_possible():
+                    try:
+                        return Snapshot(slot, executor.snapshot(extra, _patience(_BRIEF_S)))
+                    except Interrupted:
+                        with contextlib.suppress(OSError):  # No memory for a child: then others have to wait.
+                            return _Unborn(slot, Child(lambda: executor.snapshot(extra)))
+                return Snapshot(slot, executor.snapshot(extra))
             except SnapshotFailed as error:  # Its user's mistake: the replica goes on, and so does its log.
                 logger.warning("no snapshot can be taken: %s", error)
                 return error
 
-        self._run_aside(take, taken)
+        def done(result: Snapshot | SnapshotFailed | _Unborn) -> None:
+            if isinstance(result, _Unborn):
+                self._collecting = self._loop.create_task(self._collect(result, taken))
+            else:
+                taken(result)
+
+        self._run_aside(take, done)
+
+    async def _collect(self, unborn: _Unborn, taken: Callable[[Snapshot | SnapshotFailed], None]) -> None:
+        try:
+            snapshot = Snapshot(unborn.slot, await asyncio.to_thread(unborn.child.collect))
+        except (ChildFailed, OSError) as error:  # Perhaps because of what it was to pickle: if so, it turns out now.
+            logger.warning("a snapshot is taken by this process after all: %s", error)
+            self.take_snapshot(taken)
+        else:
+            taken(snapshot)
 
     def _run_aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         self._handed_over += 1

@@ -252,7 +252,7 @@ class ReplicaRole:
             asyncio.get_running_loop().call_soon(self._flush)
         if not self._is_taking_snapshot and self._needs_snapshot(service):
             self._is_taking_snapshot = True
-            lane.take_snapshot(self._snapshot_taken)
+            lane.take_snapshot(self._snapshot_taken, is_brief=service.replica.is_leader)
         if service.replica.view is not self._view:
             self._view = service.replica.view
             logger.info("%s is in %s", node.me, self._view)

@@ -8,7 +8,7 @@ event with one outcome, and a permit that is free when a call arrives is granted
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -276,14 +276,15 @@ class Executor(Calls):
 
     # Snapshots.
 
-    def snapshot(self, extra: bytes = b"") -> Rope:
+    def snapshot(self, extra: bytes = b"", go_on: Callable[[], None] = lambda: None) -> Rope:
         """The state between two slots, from which ``restore`` goes on, and whatever is to be found in its header.
 
-        Raises SnapshotFailed if a method has put something into its object that cannot be pickled.
+        ``go_on`` is called again and again, and may raise ``snapshot.Interrupted``. Raises SnapshotFailed if a method
+        has put something into its object that cannot be pickled.
         """
         header = snapshot.Header(self._ensemble, self.next_slot, extra)
         state = {name: getattr(self, name) for name in STATE}
-        return snapshot.write(header, state, self, self._objects.instances())
+        return snapshot.write(header, state, self, self._objects.instances(), go_on)
 
     def restore(self, data: bytes | Rope) -> None:
         """Take over the state of a snapshot of the same ensemble: as if every slot below it had been executed here.

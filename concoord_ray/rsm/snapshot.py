@@ -31,6 +31,7 @@ import pickle
 import struct
 import sys
 from collections import deque
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
@@ -74,6 +75,10 @@ class SnapshotFailed(ConcoordError):
         self.path = path
 
 
+class Interrupted(Exception):
+    """Raised by whoever takes a snapshot when it takes too long; nothing was changed."""
+
+
 class SnapshotUnusable(ConcoordError):
     """The bytes are not a snapshot of this ensemble that this process could restore. Nothing was changed."""
 
@@ -93,37 +98,67 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 _decode_header = msgspec.msgpack.Decoder(Header).decode
 
 
+class _Draft(Rope):
+    """What is being written, and read to see whether it can be; asks before each piece whether to go on."""
+
+    __slots__ = ("_go_on",)
+
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        super().__init__()
+        self._go_on = go_on
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        self._go_on()
+        return super().write(data)
+
+    def cut(self, begin: int, size: int) -> bytes:
+        self._go_on()
+        return super().cut(begin, size)
+
+
+def _always() -> None:
+    """Go on."""
+
+
 @without_collections()
-def write(head: Header, state: Any, holder: object, objects: list[tuple[ObjectInfo, Any]]) -> Rope:
+def write(
+    head: Header,
+    state: Any,
+    holder: object,
+    objects: list[tuple[ObjectInfo, Any]],
+    go_on: Callable[[], None] = _always,
+) -> Rope:
     """A snapshot. In the state, ``holder`` stands for whatever will hold the state when it is restored.
 
-    Raises SnapshotFailed, which names one of ``objects`` (and their instances) if it can.
+    ``go_on`` is called again and again, and may raise Interrupted. Raises SnapshotFailed, which names one of
+    ``objects`` (and their instances) if it can.
     """
     encoded = encode_message(head)
     prefix = _PREFIX.pack(_MAGIC, _FORMAT, len(encoded)) + encoded
     try:
         try:
-            return _written(prefix, _InOrder, state, holder, head.ensemble)
+            draft = _written(_Draft(go_on), prefix, _InOrder, state, holder, head.ensemble)
         except (pickle.PicklingError, SnapshotUnusable) as error:
             if not (is_too_deep(error) or isinstance(error, SnapshotUnusable)):
                 raise
-            return _written(prefix, _OutOfOrder, state, holder, head.ensemble)
-    except MemoryError:
+            draft = _written(_Draft(go_on), prefix, _OutOfOrder, state, holder, head.ensemble)
+        return Rope(draft.pieces)
+    except (Interrupted, MemoryError):
         raise
     except BaseException as error:  # Whatever a user's type raises when it is pickled.
         raise _failure(error, objects) from error
 
 
-def _written(prefix: bytes, way: type[_InOrder], state: Any, holder: object, ensemble: str) -> Rope:
-    written = Rope((prefix,))
-    pickler = way(written, holder)
+def _written(draft: _Draft, prefix: bytes, way: type[_InOrder], state: Any, holder: object, ensemble: str) -> _Draft:
+    draft.write(prefix)
+    pickler = way(draft, holder)
     pickler.dump(state)
     pickler.dump(None)
     restores_itself = pickler.restores_itself
     del pickler  # And with it references to everything, which take more memory than the snapshot.
     if restores_itself:
-        read(written, ensemble, holder)
-    return written
+        read(draft, ensemble, holder)
+    return draft
 
 
 def header(data: bytes | Rope) -> Header:
@@ -147,7 +182,7 @@ def read(data: bytes | Rope, ensemble: str, holder: object) -> tuple[Any, Types]
         state = unpickler.load()
         while (filling := unpickler.load()) is not None:
             _fill(*filling)
-    except MemoryError:
+    except (Interrupted, MemoryError):
         raise
     except BaseException as error:  # Whatever damaged bytes, or a user's type, make of it.
         raise SnapshotUnusable(f"The snapshot cannot be unpickled: {type(error).__name__}: {said(error)}.") from error
