@@ -236,8 +236,14 @@ def create_group_for(plan: Plan, index: int, node: str = "", others: Collection[
     if node:
         settings["_soft_target_node_id"] = node
     if others:
-        settings["bundle_label_selector"] = [{"ray.io/node-id": f"!in({','.join(others)})"}]
+        settings["bundle_label_selector"] = [{"ray.io/node-id": f"!in({','.join(sorted(others))})"}]
     return _group(plan, f"{plan.group_name}:{index}", 1, "STRICT_PACK", **settings)
+
+
+def nodes_of(group: PlacementGroup) -> list[str]:
+    """Where the bundles of a group that is placed are, in their order."""
+    table: Any = ray.util.placement_group_table
+    return [node for _, node in sorted(table(group)["bundles_to_node_id"].items())]
 
 
 def _group(plan: Plan, name: str, bundles: int, strategy: str, **settings: Any) -> PlacementGroup:

@@ -32,14 +32,18 @@ def start_members(plan: Plan, size: Size, nodes: Mapping[int, str], until_s: flo
     first = actors.first_group_of(plan)
     if not first and not nodes and not actors.groups_of(plan, indices):
         first = [actors.create_group(plan, size)]
+    used = dict(nodes)
     for group in first:
+        _await_group(plan, group, until_s)
+        used.update(enumerate(actors.nodes_of(group)))
         bundles += [(group, bundle) for bundle in range(group.bundle_count)]
     is_apart = plan.config.placement == "STRICT_SPREAD"
     for index in indices[len(bundles) :]:
-        others = [node for other, node in nodes.items() if other != index and is_apart]
-        bundles.append((actors.create_group_for(plan, index, nodes.get(index, ""), others), 0))
-    for group, _ in bundles:
+        others = {node for other, node in used.items() if other != index and is_apart}
+        group = actors.create_group_for(plan, index, nodes.get(index, ""), others)
         _await_group(plan, group, until_s)
+        used.update(zip([index], actors.nodes_of(group), strict=False))  # It may have lost its place again.
+        bundles.append((group, 0))
     members = actors.members_of(plan, size)
     for role, index in members:
         actors.create_role(plan, role, index, *bundles[index])
