@@ -1,10 +1,11 @@
 """Several Ray nodes on this host that fail as machines do: all of a node's processes at once.
 
-For a process of its own (see ``apart``): it becomes a driver of the cluster that it starts, on the head node.
+``apart`` runs a scenario in a process of its own, which becomes a driver of the cluster that it starts.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -16,8 +17,14 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from concoord_ray import MemberStatus
+import concoord_ray as concoord
+from concoord_ray import EnsembleStatus, MemberStatus
+from tests.integration.casualties import strong
+from tests.integration.drivers import Drivers
+from tests.integration.load import Load
 from tests.integration.waiting import until
+from tests.sim.linearizability import assert_linearizable
+from tests.sim.models import Counter
 
 #: Ray takes a silent node for dead after 1.5 s instead of half a minute or more.
 _HEALTH_CHECKS = {
@@ -31,22 +38,39 @@ _HEALTH_CHECKS = {
 _HEAD_MEMORY_BYTES = 2 << 20
 
 
-class Machines:
-    """A cluster whose nodes are killed and stopped one by one. The head, where the driver is, stays."""
+_CALLS_A_PATH = 200
+#: So long an ensemble may take to be at full strength once Ray has restarted its processes.
+FULL_STRENGTH_S = 5.0
+#: And so much more of a busy machine.
+SLACK = 3.0
 
-    def __init__(self, nodes: int, **settings: Any) -> None:
-        """``settings`` are system settings of Ray's, above those that make it notice dead nodes soon."""
+
+def apart(scenario: Callable[..., None], *arguments: str, timeout_s: float = 220.0) -> None:
+    """Run a scenario, a function of a module, in another process. If it fails, so does this."""
+    with Drivers("") as drivers:
+        source = f"from {scenario.__module__} import {scenario.__name__}\n{scenario.__name__}(*{arguments!r})"
+        drivers.run(source, connect=False, timeout_s=timeout_s)
+
+
+class Machines:
+    """A cluster whose nodes are killed and stopped one by one. The head, where the driver is, has no members."""
+
+    def __init__(self, nodes: int, gcs_storage: str = "") -> None:
+        """With a directory for the GCS, it remembers when it is started again."""
+        if gcs_storage:
+            os.environ.update({"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": gcs_storage})
         arguments = {
             "num_cpus": 1,
             "memory": _HEAD_MEMORY_BYTES,
             "include_dashboard": False,
-            "_system_config": _HEALTH_CHECKS | settings,
+            "_system_config": _HEALTH_CHECKS,
         }
         self._cluster: Any = Cluster(initialize_head=True, head_node_args=arguments)
+        self._address = str(self._cluster.address)
         self._stopped: set[int] = set()
         for _ in range(nodes - 1):
             self.add()
-        ray.init(address=self._cluster.address, log_to_driver=False)
+        ray.init(address=self._address, log_to_driver=False)
 
     def __enter__(self) -> Machines:
         return self
@@ -60,10 +84,9 @@ class Machines:
         self._cluster.shutdown()
 
     @property
-    def head(self) -> str:
-        """The id of the head node."""
-        node_id: str = self._cluster.head_node.node_id
-        return node_id
+    def address(self) -> str:
+        """Where other drivers connect to."""
+        return self._address
 
     def add(self) -> str:
         """A machine joins; its node's id."""
@@ -85,10 +108,18 @@ class Machines:
             self._stopped.add(pid)
 
     def resume(self) -> None:
-        """Those that fell silent go on as if nothing had been."""
+        """Those that fell silent go on as if nothing had been.
+
+        Ray tells a node that it was taken for dead, and it ends; but its workers go on until ``bury``, as they would if
+        they alone were not cut off.
+        """
         for pid in self._stopped:
             _signal(pid, signal.SIGCONT)
         self._stopped.clear()
+
+    def bury(self, node_id: str) -> None:
+        """A node that has ended is waited for, so that its workers see it too."""
+        _raylet(self._node(node_id)).wait()
 
     def await_death(self, node_id: str) -> None:
         """Wait until Ray believes that a node is dead."""
@@ -96,10 +127,7 @@ class Machines:
 
     def kill_gcs(self) -> None:
         """Ray's own memory is gone."""
-        (gcs,) = self._cluster.head_node.all_processes["gcs_server"]
-        gcs.process.kill()
-        gcs.process.wait()
-        del self._cluster.head_node.all_processes["gcs_server"]
+        self._cluster.head_node.kill_gcs_server()
 
     def start_gcs(self) -> None:
         """It is back, with what is on its disk."""
@@ -124,11 +152,88 @@ def is_process(member: MemberStatus) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
-def timed(step: Callable[[], Any]) -> float:
-    """How many seconds a step takes."""
-    begun_s = time.monotonic()
-    step()
-    return time.monotonic() - begun_s
+def node_of(member: MemberStatus) -> str:
+    """Where a member is, which must be known."""
+    assert member.node_id is not None
+    return member.node_id
+
+
+class Ensembles:
+    """One ensemble in memory, one on disk, called from all sides while their machines come and go."""
+
+    def __init__(
+        self, machines: Machines, storage: str, names: tuple[str, ...] = ("memory", "durable"), counter: str = "c"
+    ) -> None:
+        """Start them, or find them again, each with a new counter."""
+        self.names = names
+        self._counters = {}
+        self._machines = machines
+        self._began_s = time.monotonic()
+        self._loads = {}
+        for name in names:
+            concoord.init(name, placement="STRICT_SPREAD", storage=storage if name == "durable" else None)
+            self._counters[name] = concoord.Counter.options(name=counter, ensemble=name).remote()
+            self._loads[name] = Load(self._counters[name], counter)
+        self._say("started")
+
+    def call_while(self, disturb: Callable[[], None]) -> None:
+        """Call on every path while something happens."""
+        step = disturb
+        for load in self._loads.values():
+            step = functools.partial(load.run, _CALLS_A_PATH, step)
+        step()
+
+    def begin(self, what: str) -> None:
+        """Times are told from here on."""
+        self._began_s = time.monotonic()
+        self._say(what)
+
+    def lose(self, node_id: str) -> None:
+        """A machine is lost; returns when Ray knows, too."""
+        self._machines.kill(node_id)
+        self.await_death(node_id)
+
+    def await_death(self, node_id: str) -> None:
+        """Wait until the ensembles answer without a machine, and Ray believes that it is dead."""
+        self.begin("the machine is lost")
+        for counter in self._counters.values():
+            counter.getvalue()
+        self._say("answer again")
+        self._machines.await_death(node_id)
+        self._say("Ray knows")
+
+    def await_strength(self, lost: str = "") -> None:
+        """Wait until everyone lives and votes, and nobody on the lost machine."""
+        until(lambda: all(self._is_restarted(name, lost) for name in self.names))
+        self._say("every member is started")
+        restarted_s = time.monotonic()
+        for name in self.names:
+            strong(name)
+        self._say("full strength")
+        assert time.monotonic() - restarted_s < FULL_STRENGTH_S * SLACK
+
+    def members_on(self, name: str, node_id: str) -> list[MemberStatus]:
+        """The members of an ensemble that are on a machine."""
+        return [member for member in _members(concoord.status(name)) if member.node_id == node_id]
+
+    def check(self) -> None:
+        """Every call was answered, counted once, and in an order that there could be."""
+        for name, load in self._loads.items():
+            operations = load.operations()
+            assert all(operation.returned_ns is not None for operation in operations)
+            assert_linearizable(operations, Counter())
+            assert self._counters[name].getvalue() == load.increments
+            self._say(f"{name}: {len(operations)} calls, all answered and counted once")
+
+    def _is_restarted(self, name: str, lost: str) -> bool:
+        return all(member.alive and member.node_id != lost for member in _members(concoord.status(name)))
+
+    def _say(self, what: str) -> None:
+        print(f"{time.monotonic() - self._began_s:6.2f} s: {what}", flush=True)
+
+
+def _members(status: EnsembleStatus) -> tuple[MemberStatus, ...]:
+    return (*status.acceptors, *status.replicas, *status.registries)
 
 
 def _raylet(node: Any) -> Any:
