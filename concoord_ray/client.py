@@ -184,6 +184,9 @@ class Client:
             self._check_open()
             self._hand_over(self._caller.open_session, None)
             is_open = self._caller.is_open.wait(min(_ASK_AGAIN_S, timeout_s))
+        refusal = self._caller.not_open_for
+        if not is_open and isinstance(refusal, Overloaded):
+            raise refusal
         if not is_open:
             raise QuorumLost(
                 f"Ensemble {self.boot.name!r} did not open a session for this process within {timeout_s:.0f} s; "

@@ -68,6 +68,8 @@ class Caller(Follower):
         super().__init__(boot, None, discovery)
         #: Set while there is a session.
         self.is_open = threading.Event()
+        #: Why the last attempt to open one has failed.
+        self.not_open_for: ConcoordError | None = None
         self._description = description
         self._lock = threading.Lock()  # Guards numbering and acknowledging, which any thread may do.
         self._session: Session | None = None
@@ -372,13 +374,16 @@ class Caller(Follower):
 
     def _opened(self, session: Session, ending: Ending) -> None:
         waiting, self._unnumbered = list(self._unnumbered), {}
-        if isinstance(ending, Failed):
-            self._session = None
+        try:
+            number = unpack(ending)
+        except ConcoordError as error:  # For want of a leader, or of room for one more session.
+            self._session, self.not_open_for = None, error
             for call in waiting:
-                call.end(Failed(0, 0, ending.error))
+                call.end(Failed(0, 0, error))
             return
+        self.not_open_for = None
         with self._lock:
-            session.opened(unpack(ending))
+            session.opened(number)
         self.is_open.set()
         self._tell_watcher()
         for call in waiting:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from concoord_ray.errors import CallCancelled, OutcomeUnknown
+from concoord_ray.errors import CallCancelled, OutcomeUnknown, Overloaded
 from concoord_ray.paxos.view import Role
 from concoord_ray.roles.boot import WireMessage
 from concoord_ray.roles.caller import Caller
@@ -24,6 +24,7 @@ from concoord_ray.rsm.command import (
     Leading,
     NotLeader,
     Outcome,
+    Refusal,
     Reply,
     Request,
 )
@@ -217,6 +218,27 @@ def test_a_call_that_was_given_up_is_withdrawn_when_there_is_a_leader_again(
     process.taken()
     process.receive(Leading())
     assert process.commands() == [(2, Cancel(1))]
+
+
+def test_a_session_that_is_refused_is_told_to_whoever_waits_and_asked_for_again(sent: Sent) -> None:
+    caller = Caller(boot(Role.CLIENT), NoDiscovery(), "a test")
+    caller.connected(LEADER)
+    caller.receive(LEADER, [Leading()])
+    call = PendingCall(acquire("1"), readonly=False)
+    caller.begin(call)
+    caller.perform()
+    ((_, opening),) = sent
+    assert isinstance(opening, Request)
+    refusal = encode_message(Refusal("Overloaded", "max_sessions is 1"))
+    caller.receive(LEADER, [Reply(0, opening.entry.seq, Outcome.REFUSED, refusal)])
+    with pytest.raises(Overloaded, match="max_sessions"):
+        call.result()
+    sent.clear()
+    caller.begin(PendingCall(acquire("1"), readonly=False))
+    caller.perform()
+    ((_, again),) = sent
+    assert isinstance(again, Request)
+    assert again.entry.seq != opening.entry.seq
 
 
 def test_a_call_that_is_cancelled_before_there_is_a_session_is_never_sent(sent: Sent) -> None:
