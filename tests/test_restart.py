@@ -53,6 +53,12 @@ def test_data_without_a_birth_certificate_are_waited_for(tmp_path: Path) -> None
     assert ENSEMBLE in lack
 
 
+def test_that_there_is_an_older_ensemble_does_not_help(disk: Disk, tmp_path: Path) -> None:
+    (known,) = finds(disk)
+    unknown = ("another node", Kept(OTHER, None, {}, {3: 50}))
+    assert OTHER in judge(str(tmp_path), NAME, [known, unknown])[1]
+
+
 def test_the_directory_is_the_one_that_was_asked_for(disk: Disk) -> None:
     found, lack = judge("/elsewhere", NAME, finds(disk))
     assert found is not None
@@ -92,7 +98,11 @@ def test_what_is_in_use_is_waited_for_a_while_and_then_done_without(
 ) -> None:
     ((node, kept),) = finds(disk)
     acceptors = {**kept.acceptors, 2: None}
-    answers += [[(node, Kept(kept.ensemble, kept.birth, acceptors, {}, ("a directory",)))]]
+    in_use = [(node, Kept(kept.ensemble, kept.birth, acceptors, {}, ("a directory",)))]
+    answers += [in_use, finds(disk)]
+    assert find_data(str(tmp_path), NAME, until_s=math.inf) is not None
+    assert len(answers) == 1
+    answers[:] = [in_use]
     found = find_data(str(tmp_path), NAME, until_s=math.inf)
     assert found is not None
     answers[:] = [[(node, Kept(kept.ensemble, kept.birth, dict.fromkeys(acceptors), {}, ("a directory",)))]]

@@ -66,6 +66,12 @@ def test_shrinking_needs_those_of_the_view_before_until_snapshots_go_beyond_it(n
     assert nodes.remains("n0") == Remains(Size(1, 3), {0: "n0"}, "")
 
 
+def test_shrinking_starts_those_of_the_view_before_too_if_their_disks_are_lost(nodes: Nodes) -> None:
+    three_nodes(nodes, 5)
+    nodes["n0"].vote(0, proposed(view(1, (0,), first_slot=11)))
+    assert nodes.remains("n0", "n1") == Remains(Size(3, 3), {0: "n0", 1: "n1"}, "")
+
+
 def test_growing_starts_the_new_ones_before_any_has_joined(nodes: Nodes) -> None:
     larger = view(1, range(7), first_slot=11)
     three_nodes(nodes, 5)
@@ -137,6 +143,12 @@ def test_of_two_lives_the_one_in_the_newest_view_counts(nodes: Nodes) -> None:
     for index in (0, 2):
         nodes[f"n{index}"].vote(index, second)
     assert nodes.remains() == Remains(Size(3, 3), {0: "n0", 1: "a", 2: "n2"}, "")
+
+
+def test_a_former_life_does_not_vote_for_a_later_one(nodes: Nodes) -> None:
+    three_nodes(nodes, 50)
+    nodes["n0"].vote(0, view(1, (0, acceptor(1, life=2), 2), first_slot=11))
+    assert "the data of 1, 2 are not there" in nodes.remains("n0", "n1").lack
 
 
 def test_of_two_copies_of_one_life_the_one_that_has_forgotten_nothing_counts(nodes: Nodes) -> None:

@@ -16,7 +16,7 @@ from concoord_ray.storage.files import DirectoryLock
 from concoord_ray.storage.survey import NO_SNAPSHOT, Kept, Votes, survey
 from concoord_ray.storage.watermark import Watermark
 from tests.storage.children import child
-from tests.storage.pieces import HIGH, flip, opened
+from tests.storage.pieces import HIGH, accepted_slots, flip, opened
 from tests.storage.remnants import ENSEMBLE, FIRST, NAME, Disk, acceptor, birth, dropped, proposed, view
 
 
@@ -64,6 +64,14 @@ def test_a_stop_sign_that_is_truncated_proposes_nothing_any_more(disk: Disk) -> 
     disk.vote(0, FIRST, proposed(later), later, dropped(11, first_epoch=1))
     votes = votes_of(look(disk), 0)
     assert (votes.joined, votes.proposed) == ((later,), ())
+
+
+def test_nor_if_it_is_not_yet_purged(disk: Disk) -> None:
+    later = view(1, (0, 1), first_slot=2001)
+    disk.vote(0, FIRST, *accepted_slots(range(2000)), proposed(later))
+    assert votes_of(look(disk), 0).proposed
+    disk.vote(0, dropped(2001))
+    assert votes_of(look(disk), 0).proposed == ()
 
 
 def test_the_more_often_a_memory_was_written_the_higher_its_commit(disk: Disk, tmp_path: Path) -> None:
@@ -126,11 +134,12 @@ def test_an_acceptor_can_start_while_its_data_are_read(disk: Disk) -> None:
     assert votes_of(look(disk), 0).dropped_below == 5
 
 
-def test_of_several_directories_of_an_acceptor_the_one_that_it_will_open_counts(disk: Disk) -> None:
-    directory = disk.vote(0, FIRST)
+@pytest.mark.parametrize("joined", [True, False])
+def test_of_several_directories_of_an_acceptor_the_one_that_it_will_open_counts(disk: Disk, joined: bool) -> None:
+    directory = disk.vote(0, *([FIRST] if joined else []))
     directory.rename(directory.with_name(f"{directory.name}.2"))
-    disk.vote(0, life=2)
-    assert votes_of(look(disk), 0).incarnation == acceptor(0).incarnation
+    disk.vote(0, *([] if joined else [FIRST]), life=2)
+    assert votes_of(look(disk), 0).incarnation == acceptor(0, 1 if joined else 2).incarnation
 
 
 def test_what_was_set_aside_is_not_there(disk: Disk) -> None:
