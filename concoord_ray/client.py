@@ -59,6 +59,7 @@ class Client:
         self._is_wanted = is_wanted
         self._is_current = is_current
         self.is_closed = False
+        self._is_ending = False
         #: Closed because the ensemble was shut down, or another has its name.
         self.is_gone = False
         self._is_asking = False
@@ -84,7 +85,7 @@ class Client:
         self._hand_over(self._caller.close_session, done.set)
         done.wait(timeout_s)
         with contextlib.suppress(RuntimeError):  # The loop is closed already when the interpreter ends.
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.call_soon_threadsafe(self._stop)
         self._thread.join(timeout_s)
 
     def declare_gone(self) -> None:
@@ -284,7 +285,7 @@ class Client:
         try:
             self._loop.run_forever()
         finally:
-            self.is_closed = True
+            self.is_closed = self._is_ending = True
             starting.cancel()
             leaving.cancel()
             self._abandon()
@@ -292,6 +293,11 @@ class Client:
             self._abandon()  # What was handed over meanwhile.
             self._loop.close()
             self._end_unheard()
+
+    def _stop(self) -> None:
+        """End the loop, once: what ends it may come again while its last steps run."""
+        if not self._is_ending:
+            self._loop.stop()
 
     def _abandon(self) -> None:
         self._drain()
@@ -304,10 +310,10 @@ class Client:
             if self._caller.courier.leaderless_s(time.monotonic()) > _LEADERLESS_S and not self._is_asking:
                 self._is_asking = True
                 threading.Thread(target=self._ask, name=f"concoord-{self.boot.name}-ask", daemon=True).start()
-        self._caller.close_session(self._loop.stop)
+        self._caller.close_session(self._stop)
         self._caller.perform()
         await asyncio.sleep(config.close_timeout_s)
-        self._loop.stop()
+        self._stop()
 
     def _ask(self) -> None:
         """On a thread of its own, which may wait for as long as Ray's GCS is away."""
@@ -325,7 +331,7 @@ class Client:
             logger.info("ensemble %r (%s) is no more", self.boot.name, self.boot.ensemble)
             self.is_gone = self.is_closed = True
             self._caller.gone()
-            self._loop.stop()
+            self._stop()
 
     def _result(self, call: PendingCall, timeout_s: float | None) -> Any:
         """What came of the call. If it was withdrawn, its result may have been on the way all the same."""
