@@ -230,7 +230,7 @@ PAXOS = (
         "an acceptor without memory keeps its incarnation",
         Kind.PROTOCOL,
         replacing(Cluster, "without_memory", lambda self, former: former),
-        frozenset({"PromisesNeverFall", "ChosenByMajority"}),
+        frozenset({"AnswersAreDurable", "PromisesNeverFall", "ChosenByMajority"}),
         50,
     ),
     Mutant(
