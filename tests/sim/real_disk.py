@@ -40,6 +40,7 @@ from tests.sim.written import ServedAsWritten, UndamagedIsServed, Written
 _RAM = Path("/dev/shm")
 _PREFIX = "concoord-sim-"
 _DIES_WHILE_OPENING = 0.15
+_STOPS_IN_ORDER = 0.5
 _POWER_FAILS = 0.4
 _REMEMBERS_OLD = 0.05
 
@@ -122,11 +123,17 @@ class RealDisk:
 
     def damage(self) -> None:
         """See ``spoilt``. Whatever it is, it is found, or it is without effect."""
-        image = read_image(self._directory)
-        if image:
-            image, self._damage = damaged({**image, WATERMARK: self._last_watermark}, list(self._old), self._rng)
-            write_image(self._directory, image)
-            self._host.trace.log(self._host.name, f"disk damaged: {self._damage}")
+        if self._member is None:
+            return
+        (self._directory / WATERMARK).write_bytes(self._last_watermark)
+        if self._rng.random() < _STOPS_IN_ORDER:  # The log is empty then, and all depends on the database.
+            try:
+                self._opened(self._member).close()
+            except StorageCorrupt as error:
+                UndamagedIsServed().refused(self._member, str(error))
+        image, self._damage = damaged(read_image(self._directory), list(self._old), self._rng)
+        write_image(self._directory, image)
+        self._host.trace.log(self._host.name, f"disk damaged: {self._damage}")
 
     def close(self) -> None:
         """The run is over."""

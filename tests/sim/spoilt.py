@@ -91,7 +91,7 @@ def damaged(image: Image, old: Sequence[Image], rng: random.Random) -> tuple[Ima
         return image, "an old watermark"
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         # Of the lock's file nothing matters, and its size is that of a process number: it leaves no trace in a trace.
-        name = rng.choice([each for each in image if each != LOCK_NAME] * 3 + [LOCK_NAME])
+        name = rng.choice([each for each in image if each in (FILE_NAME, LOG)] * 3 + [WATERMARK, LOCK_NAME])
         how = rng.choice(_WAYS)
         content = how(image.get(name, b""), name, old, rng)
         if content is None:
@@ -131,8 +131,7 @@ def _page_zeroed(content: bytes, name: str, old: Sequence[Image], rng: random.Ra
 
 def _write_lost(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
     """A page is as it was before, if there is any that has changed. Of a log, pages are not where its frames begin."""
-    size = rng.choice(PAGES_BYTES)
-    before = rng.choice(old).get(name, b"") if old and name != WATERMARK else b""
+    size, before = rng.choice(PAGES_BYTES), _before(content, name, old, rng)
     pages = [slice(at, at + size) for at in range(0, min(len(before), len(content)), size)]
     changed = [page for page in pages if before[page] != content[page]]
     if not changed:
@@ -168,7 +167,13 @@ def _some_page(content: bytes, rng: random.Random) -> slice:
 
 
 def _old(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
-    return rng.choice(old).get(name, content) if old and name != WATERMARK else content
+    return _before(content, name, old, rng)
+
+
+def _before(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:
+    """What was in the file at some time when it was not the same, if that is known."""
+    others = [image[name] for image in old if name != WATERMARK and image.get(name, content) != content]
+    return rng.choice(others) if others else content
 
 
 _WAYS: tuple[Callable[[bytes, str, Sequence[Image], random.Random], bytes | None], ...] = (
