@@ -299,13 +299,13 @@ def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: f
     both = Size(*map(max, old, new))
     genesis.put_size(plan, both)
     start_members(plan, both, {}, until_s)
-    attachment_to(plan.name).client.call(Resize(*new), timeout_s=timeout_s)
+    resized_slot: int = attachment_to(plan.name).client.call(Resize(*new), timeout_s=timeout_s)
     members = [member for member in actors.members_of(plan, new) if member[0] is Role.REPLICA]
 
     def standings() -> list[tuple[View | None, int]]:
         return [(report.view, report.durable_slot) for report in actors.describe(plan, members).reports.values()]
 
-    while not is_reached(new, standings(), plan.config):
+    while not is_reached(new, resized_slot, standings(), plan.config):
         if time.monotonic() > until_s:
             raise CallTimeout(
                 f"The ensemble {plan.name!r} is not of the new size yet; it goes on towards it. concoord.status() says "

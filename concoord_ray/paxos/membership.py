@@ -32,16 +32,19 @@ class Size(NamedTuple):
     replicas: int
 
 
-def is_reached(size: Size, standings: Sequence[tuple[View | None, int]], config: Config) -> bool:
-    """Whether an ensemble has come to this size for good: nobody needs the members that it has no place for.
+def is_reached(size: Size, resized_slot: int, standings: Sequence[tuple[View | None, int]], config: Config) -> bool:
+    """Whether an ensemble has come to the size that it was given in a slot: nobody needs the members that it has no
+    place for.
 
+    The view must be one that began after that slot, even if the one before it was of this size already: there a leader
+    that has died may have proposed another size to some, and its stop-sign may still be found, and adopted.
     ``standings`` are the view and the durable slot of every replica that the size has a place for, if they could be
     asked. All of them must have entered one view of this size. With storage, enough of their disks must hold all that
     happened before it: who restarts from an older snapshot would need the acceptors of an older view.
     """
     views = {view for view, _ in standings}
     view = next(iter(views), None)
-    if len(standings) != size.replicas or len(views) != 1 or view is None:
+    if len(standings) != size.replicas or len(views) != 1 or view is None or view.first_slot <= resized_slot:
         return False
     if Size(len(view.acceptors), len(view.replicas)) != size or max(view.replicas) >= size.replicas:
         return False
@@ -55,8 +58,9 @@ class Membership:
     """What one replica knows of who lives, and what it would make of it as the leader."""
 
     def __init__(self, index: int, config: Config) -> None:
-        #: What the users want; a logged command changes it.
+        #: What the users want; a logged command changes it, in the slot given.
         self.size = Size(config.acceptors, config.replicas)
+        self._resized_slot = -1
         #: When each acceptor last answered, in the view or not.
         self.heard_at_s: dict[Member, float] = {}
         self._index = index
@@ -64,6 +68,10 @@ class Membership:
         self._reported: dict[int, Member] = {}
         #: Those among them whose connection was closed since: they do not live, however lately they answered.
         self._closed: set[Member] = set()
+
+    def resize(self, size: Size, resized_slot: int) -> None:
+        """The users have said, in this slot, what they want."""
+        self.size, self._resized_slot = size, resized_slot
 
     def heard(self, acceptor: Member, now_s: float) -> None:
         """An acceptor has answered something."""
@@ -87,6 +95,18 @@ class Membership:
     def candidates(self, view: View) -> tuple[Member, ...]:
         """Acceptors that live, and are not in the view."""
         return tuple(member for member in self._reported.values() if member not in view.acceptors)
+
+    def following(
+        self, view: View, next_slot: int, truncation: Truncation, log_bytes: int, now_s: float
+    ) -> View | None:
+        """The view to propose in ``next_slot``, None if ``view`` should stay.
+
+        After a resizing there is a new one in any case (``is_reached``).
+        """
+        acceptors, replicas = self.wanted(view, truncation, log_bytes, now_s)
+        if (acceptors, replicas) == (view.acceptors, view.replicas) and self._resized_slot < view.first_slot:
+            return None
+        return View(view.epoch + 1, acceptors, replicas, next_slot + 1)
 
     def wanted(
         self, view: View, truncation: Truncation, log_bytes: int, now_s: float

@@ -61,7 +61,12 @@ class Muster:
             leader.is_held = False
 
     def is_complete(self, view: View, now_s: float) -> bool:
-        """Whether nobody needs the epoch before this one, so that a further view may follow."""
+        """Whether nobody needs the epoch before this one, so that a further view may follow.
+
+        Whoever judges has executed what was said in it: of how many members there are to be, in particular.
+        """
+        if self._truncation.applied_slot < view.first_slot:
+            return False
         is_patient = now_s - self._began_at_s < _PATIENCE_ELECTIONS * self._config.election_timeout_s
         if is_patient and any(progress.epoch < view.epoch for progress in self._truncation.progress.values()):
             return False

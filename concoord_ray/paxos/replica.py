@@ -342,9 +342,9 @@ class Replica:
     def _reconfigure(self, now_s: float) -> None:
         """Propose the view that the ensemble needs, if it is another one and the time is right for it."""
         if self.leader.may_propose and self._muster.is_complete(self.view, now_s):
-            acceptors, replicas = self.membership.wanted(self.view, self.truncation, self.learner.log_bytes, now_s)
-            if (acceptors, replicas) != (self.view.acceptors, self.view.replicas):
-                following = View(self.view.epoch + 1, acceptors, replicas, self.leader.next_slot + 1)
+            slot, log_bytes = self.leader.next_slot, self.learner.log_bytes
+            following = self.membership.following(self.view, slot, self.truncation, log_bytes, now_s)
+            if following is not None:
                 self.leader.propose(stop_sign(following), now_s)
 
     def _leader_of(self, view: View) -> Leader:

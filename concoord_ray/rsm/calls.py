@@ -64,6 +64,8 @@ class Applied:
     replies: list[Reply] = field(default_factory=list)
     #: How many acceptors and replicas the users want, None if they have never said so.
     size: Size | None = None
+    #: In which slot they last said so, -1 if never.
+    resized_slot: int = -1
     #: What this replica came to at the checkpoints among these slots.
     checkpoints: list[Checkpoint] = field(default_factory=list)
     #: Sessions opened, with their leases, and ended.
@@ -89,6 +91,8 @@ class Calls:
         self._tokens = self._first_token = generation << GENERATION_SHIFT
         #: What the users want the ensemble to be, None if they have never said so.
         self.size: Size | None = None
+        #: In which slot they last said so, -1 if never.
+        self.resized_slot = -1
         #: The stop-sign that ended the epoch before this one, empty in the first.
         self.stop_sign = b""
         self._timers = Timers()
@@ -106,7 +110,7 @@ class Calls:
         applied = self._applied
         applied.next_slot, applied.time_ns = self.next_slot, self.time_ns
         applied.next_deadline_ns = self._timers.next_deadline_ns()
-        applied.size = self.size
+        applied.size, applied.resized_slot = self.size, self.resized_slot
         applied.crowded = self._crowded()
         self._applied = Applied()
         return applied
@@ -277,8 +281,8 @@ class Calls:
         if min(command.acceptors, command.replicas) < 1:
             text = f"{command.acceptors} acceptors and {command.replicas} replicas: an ensemble needs one of each."
             return refuse(ConfigurationError(text))
-        self.size = Size(command.acceptors, command.replicas)
-        return value(None)
+        self.size, self.resized_slot = Size(command.acceptors, command.replicas), self.next_slot
+        return value(self.resized_slot)
 
     def _withdraw(self, waiters: Collection[Waiter]) -> None:
         """Take waiters out of their queues for good; the caller says what their calls are told.

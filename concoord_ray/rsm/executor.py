@@ -72,6 +72,7 @@ STATE = (
     "_replies",
     "_checkpoint_slot",
     "size",
+    "resized_slot",
     "stop_sign",
 )
 
@@ -307,7 +308,7 @@ class Executor(Calls):
 
     def moved_to(self, ensemble: str) -> bytes:
         """A snapshot for another ensemble to begin with: of this state, and of no view."""
-        self._ensemble, self.stop_sign, self.size = ensemble, b"", None
+        self._ensemble, self.stop_sign, self.size, self.resized_slot = ensemble, b"", None, -1
         return bytes(self.snapshot())
 
     # Reads.

@@ -177,7 +177,7 @@ class Service:
         self._backlog.applied(applied.next_slot)
         self._overfull = applied.crowded
         if applied.size is not None:
-            self.replica.membership.size = applied.size
+            self.replica.membership.resize(applied.size, applied.resized_slot)
         for session, ttl_ns in applied.opened:
             self._leases[session] = _Lease(ttl_ns / 1e9, now_s + ttl_ns / 1e9)
         for session in applied.ended:

@@ -17,6 +17,8 @@ from tests.paxos.pieces import acceptor, follower, replica, view
 SIZE = Size(acceptors=3, replicas=3)
 IN_MEMORY = Config()
 ON_DISK = Config(storage="/data")
+#: The slot of the command, and the view that came of it.
+RESIZED = 49
 NEW = view(epoch=2, first_slot=50)
 
 
@@ -32,6 +34,8 @@ class Case:
     "case",
     [
         Case("all have entered it", [(NEW, 50)] * 3, True, True),
+        # In a view from before, somebody may have proposed another size, and it may still come to hold.
+        Case("they are still where they were told to", [(view(epoch=1, first_slot=49), 50)] * 3, False, False),
         Case("one could not be asked", [(NEW, 50)] * 2, False, False),
         Case("one is in the epoch before", [(NEW, 50), (NEW, 50), (view(epoch=1), 50)], False, False),
         Case("one has not begun", [(NEW, 50), (NEW, 50), (None, 0)], False, False),
@@ -45,19 +49,19 @@ class Case:
     ids=lambda case: case.why,
 )
 def test_nobody_needs_those_that_have_left(case: Case) -> None:
-    assert is_reached(SIZE, case.standings, IN_MEMORY) is case.in_memory
-    assert is_reached(SIZE, case.standings, ON_DISK) is case.on_disk
+    assert is_reached(SIZE, RESIZED, case.standings, IN_MEMORY) is case.in_memory
+    assert is_reached(SIZE, RESIZED, case.standings, ON_DISK) is case.on_disk
 
 
 def test_a_lone_replica_needs_its_own_disk_only() -> None:
     alone = view(replicas=1, epoch=3, first_slot=7)
-    assert not is_reached(Size(3, 1), [(alone, 6)], ON_DISK)
-    assert is_reached(Size(3, 1), [(alone, 7)], ON_DISK)
+    assert not is_reached(Size(3, 1), 5, [(alone, 6)], ON_DISK)
+    assert is_reached(Size(3, 1), 5, [(alone, 7)], ON_DISK)
 
 
 def test_members_of_other_indices_are_not_those_that_are_wanted() -> None:
     odd = View(1, (*view().acceptors[:2], view(acceptors=5).acceptors[4]), (0, 1, 3))
-    assert not is_reached(SIZE, [(odd, 0)] * 3, IN_MEMORY)
+    assert not is_reached(SIZE, -1, [(odd, 0)] * 3, IN_MEMORY)
 
 
 # What the leader would make of it.
@@ -104,6 +108,18 @@ def test_an_acceptor_whose_connection_was_closed_does_not_count_as_alive() -> No
     assert len(membership.wanted(view(), truncation, 0, 10.1)[0]) == 3
     membership.heard(newcomer, 10.2)
     assert len(membership.wanted(view(), truncation, 0, 10.3)[0]) == 4
+
+
+def test_a_resizing_is_followed_by_a_new_view_in_any_case() -> None:
+    """The view may have the size already; a stop-sign that was proposed in it before does not count any more then."""
+    membership, truncation = Membership(0, IN_MEMORY), Truncation(0, IN_MEMORY)
+    for index in range(3):
+        membership.heard(acceptor(index), 10.0)
+    current = view(epoch=1, first_slot=20)
+    assert membership.following(current, 40, truncation, 0, 10.1) is None
+    membership.resize(SIZE, 30)
+    assert membership.following(current, 40, truncation, 0, 10.1) == view(epoch=2, first_slot=41)
+    assert membership.following(view(epoch=2, first_slot=41), 45, truncation, 0, 10.1) is None
 
 
 # How long the log is kept.

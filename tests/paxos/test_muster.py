@@ -24,6 +24,7 @@ def entered(config: Config = CONFIG, linked: tuple[int, ...] = (1, 2)) -> Replic
     for index in linked:
         one.connected(replica(index), 0.0)
     one.learner.jump(SECOND.first_slot)
+    one.truncation.applied_slot = SECOND.first_slot
     one._scout(0.0)
     for index in (0, 1):
         shown = replace(promise(one.leader.ballot, from_slot=SECOND.first_slot), epoch=1)
@@ -105,6 +106,17 @@ def test_the_next_view_waits_for_those_that_are_behind() -> None:
     assert not next_view_is_proposed(one, 1.0)
     tell(one, 2, now_s=1.0)
     assert next_view_is_proposed(one, 1.2)
+
+
+def test_who_has_not_executed_what_was_said_in_the_epoch_before_judges_nothing() -> None:
+    """How many members there are to be may have been said in its last slot."""
+    one = entered()
+    tell(one, 1)
+    tell(one, 2)
+    one.truncation.applied_slot = 4
+    assert not next_view_is_proposed(one, 0.5)
+    one.truncation.applied_slot = 5
+    assert next_view_is_proposed(one, 0.7)
 
 
 def test_and_not_without_end() -> None:

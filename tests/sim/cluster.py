@@ -72,6 +72,8 @@ class Cluster(ABC, Generic[R]):
         self.watch.disks.has_disks = scenario.durable
         #: What the ensemble was last asked to be.
         self.size = Size(config.acceptors, config.replicas)
+        #: As the slot of the command that asked for it.
+        self.resized_slot = -1
         #: Who there is, by index; members that the size has no place for are no more.
         self.acceptors: dict[int, AcceptorShell] = {}
         self.replicas: dict[int, R] = {}
@@ -197,6 +199,7 @@ class Cluster(ABC, Generic[R]):
         self.directory_changed()
         if self._promises.may_become(size, set()):
             self.size = size
+            self.resized_slot = max(self.watch.slots.decided, default=-1) + 1
             self.world.trace.log("nemesis", f"resize to {size}")
 
     def is_at_full_strength(self) -> bool:
@@ -236,7 +239,7 @@ class Cluster(ABC, Generic[R]):
         if any(shell.host.state is not HostState.UP or not self.is_present(shell) for shell in needed):
             return
         standings = [(shell.replica.view, shell.durable_slot) for shell in needed]
-        if not is_reached(size, standings, self.scenario.config):
+        if not is_reached(size, self.resized_slot, standings, self.scenario.config):
             return
         former = [self.acceptor_hosts[index] for index in self.acceptors if index >= size.acceptors]
         self.lost_at_s.update({index: self.scheduler.now_s for index in self.acceptors if index >= size.acceptors})

@@ -33,7 +33,16 @@ class FullStack(Cluster[ServingReplica]):
         self._client_lives = 0
 
     def make_replica(self, me: Member, host: Host, disk: SnapshotDisk | None) -> ServingReplica:
-        return ServingReplica(me, host, self.network, self.watch, self.view, self.scenario, disk, lambda: self.size)
+        return ServingReplica(
+            me,
+            host,
+            self.network,
+            self.watch,
+            self.view,
+            self.scenario,
+            disk,
+            lambda: (self.size, self.resized_slot),
+        )
 
     def start(self) -> None:
         super().start()

@@ -66,7 +66,7 @@ class ProposingReplica(ReplicaShell):
         self.tick(now_s)
 
     def tick(self, now_s: float) -> None:
-        self.replica.membership.size = self._owner.size
+        self.replica.membership.resize(self._owner.size, self._owner.resized_slot)
         self.replica.tick(now_s)
         self.take_outputs()
         if self.replica.is_behind and not self._is_installing:

@@ -284,7 +284,7 @@ class ServingReplica(ReplicaShell):
         view: View,
         scenario: Scenario,
         disk: SnapshotDisk | None,
-        size: Callable[[], Size],
+        size: Callable[[], tuple[Size, int]],
     ) -> None:
         super().__init__(me, host, network, watch, view, scenario, disk)
         self._size = size
@@ -322,7 +322,7 @@ class ServingReplica(ReplicaShell):
         self.perform()
 
     def tick(self, now_s: float) -> None:
-        self.replica.membership.size = self._size()
+        self.replica.membership.resize(*self._size())
         self.service.tick(now_s)
         self.service.flush(now_s, self._wall_ns())
         self.perform()

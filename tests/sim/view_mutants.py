@@ -86,7 +86,9 @@ def _only_when_grown(original: Any) -> Any:
 
 
 def _whatever_the_disks_hold(original: Any) -> Any:
-    return lambda size, standings, config: original(size, standings, msgspec.structs.replace(config, storage=""))
+    return lambda size, slot, standings, config: original(
+        size, slot, standings, msgspec.structs.replace(config, storage="")
+    )
 
 
 VIEWS = (
