@@ -206,8 +206,8 @@ class Replica:
         """Step with the passing of time; call it at least every tenth of a heartbeat interval."""
         if self.is_leader:
             self._lead(now_s)
-        elif now_s >= self.election.deadline_s:
-            self._stand(now_s)
+        elif now_s >= self.election.deadline_s and self.truncation.applied_slot >= self.learner.first_slot:
+            self._stand(now_s)  # Not while a snapshot is restored: it could lead, and answer nobody.
         else:
             self._scout_if_due(now_s)
         self.leader.tick(now_s)

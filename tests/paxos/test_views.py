@@ -214,6 +214,16 @@ def test_a_snapshot_of_a_later_epoch_brings_its_view() -> None:
     assert (one.learner.next_slot, one.learner.first_slot) == (50, 50)
 
 
+def test_nobody_stands_before_the_snapshot_is_restored_from_which_it_goes_on() -> None:
+    one = follower()
+    assert one.install(view(), 50, 0.0)
+    one.tick(0.0)
+    assert not any(isinstance(m, Ping) for _, m in sent(one.outputs))
+    one.truncation.applied_slot = 50
+    one.tick(0.02)
+    assert any(isinstance(m, Ping) for _, m in sent(one.outputs))
+
+
 def test_adoption_looks_at_every_ballot_shown_for_a_stop_sign() -> None:
     """P2c holds for stop-signs as for any value: a higher ballot's other value replaces it."""
     leader = scouting(ballot(5))
