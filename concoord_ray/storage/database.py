@@ -191,10 +191,12 @@ class Database:
             self._connection.execute("PRAGMA incremental_vacuum(1)")
         return True
 
-    def checkpoint_if_due(self) -> None:
-        """Move the log into the database if it has become long."""
-        if self._log_pages >= _CHECKPOINT_PAGES:
-            self._checkpoint("PASSIVE")
+    def checkpoint_if_due(self) -> bool:
+        """Move the log into the database if it has become long; whether it has."""
+        if self._log_pages < _CHECKPOINT_PAGES:
+            return False
+        self._checkpoint("PASSIVE")
+        return True
 
     def _checkpoint(self, mode: str) -> None:
         is_busy, pages, moved = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()

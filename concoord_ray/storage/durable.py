@@ -108,6 +108,8 @@ class DurableStorage:
         self._watermark = mark
         self._opened = opened
         self._failure: Exception | None = None
+        #: Whether the database has all that the log has, and the next commit begins the log anew.
+        self._is_log_new = False
         self._is_purging = True  # As far as we know: an earlier life may not have come to the end of it.
 
     @classmethod
@@ -192,7 +194,9 @@ class DurableStorage:
             self._count(rows)
             self._database.write([*rows, to_row(account.totals())])
         self._watermark.raise_to(account.commit)
-        self._database.checkpoint_if_due()
+        if self._is_log_new:  # Before this the database told as much as the log did; from now on it does not.
+            self._watermark.sync()
+        self._is_log_new = self._database.checkpoint_if_due()
 
     def _stage(self, record: Record, staged: dict[tuple[int, ...], Row]) -> None:
         """Turn a record into the rows that say the same; the last of a key is the one that counts."""

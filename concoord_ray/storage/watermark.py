@@ -1,10 +1,10 @@
 """The number of the last commit, in a file beside the database: a lower bound of what must be there.
 
 A database whose log was lost or cut reads as a sound database of some time ago. Nothing inside it can tell; this file
-can. It is overwritten in place after each commit and **without an fsync**, which would double the cost of a commit.
+can. It is overwritten in place after each commit, mostly **without an fsync**, which would double the cost of a commit.
 So it never says more than is durable; it is exact when the process alone dies, and after a power failure as old as the
-kernel's last write-back (seconds), when it still catches a log that is gone altogether. 0 means that nothing was ever
-acknowledged: the database was being created.
+kernel's last write-back (seconds). A log that is gone altogether is found even then: the first commit of every new log
+syncs the number. 0 means that nothing was ever acknowledged: the database was being created.
 """
 
 from __future__ import annotations

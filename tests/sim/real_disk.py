@@ -6,8 +6,8 @@ events instead of by a thread: the append itself is done when its simulated sync
 that, at that moment, and then the bytes that it wrote are torn (``spoilt``). A process that dies leaves what its files
 held then; closing what is open in this process would tidy up, so the files are put back to that.
 
-A power failure also takes back the watermark, which is written and not synced. Decay strikes only after a death of the
-process alone: old watermark and lost log together are more than the storage promises to notice.
+A power failure also takes back the watermark, which is written and mostly not synced. Of decay that comes on top of it
+the storage promises to notice one kind, a log that is gone; every other strikes after a death of the process alone.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _RAM = Path("/dev/shm")
 _PREFIX = "concoord-sim-"
 _DIES_WHILE_OPENING = 0.15
 _STOPS_IN_ORDER = 0.5
+_LOSES_LOG = 0.1
 _POWER_FAILS = 0.4
 _REMEMBERS_OLD = 0.05
 
@@ -112,7 +113,7 @@ class RealDisk:
             raise
         self._host.trace.log(self._host.name, f"disk opened by {me} with {len(records)} records")
         self._member, self._under_way, self._damage = me, [], ""
-        self._synced_commit = read_watermark(self._directory) or 0
+        self._watch_syncs(storage)
         self._old.append(read_image(self._directory))
         self._journal = RealJournal(me, records, storage, self._directory, self._written, broken, self)
         return self._journal
@@ -125,15 +126,22 @@ class RealDisk:
         """See ``spoilt``. Whatever it is, it is found, or it is without effect."""
         if self._member is None:
             return
+        if self._rng.random() < _LOSES_LOG:
+            (self._directory / LOG).unlink(missing_ok=True)
+            self._damage = "the log is gone, after whatever else has happened"
+        else:
+            self._decay(self._member)
+        self._host.trace.log(self._host.name, f"disk damaged: {self._damage}")
+
+    def _decay(self, member: Member) -> None:
         (self._directory / WATERMARK).write_bytes(self._last_watermark)
         if self._rng.random() < _STOPS_IN_ORDER:  # The log is empty then, and all depends on the database.
             try:
-                self._opened(self._member).close()
+                self._opened(member).close()
             except StorageCorrupt as error:
-                UndamagedIsServed().refused(self._member, str(error))
+                UndamagedIsServed().refused(member, str(error))
         image, self._damage = damaged(read_image(self._directory), list(self._old), self._rng)
         write_image(self._directory, image)
-        self._host.trace.log(self._host.name, f"disk damaged: {self._damage}")
 
     def close(self) -> None:
         """The run is over."""
@@ -165,6 +173,17 @@ class RealDisk:
     def count(self, what: str) -> None:
         """Something has happened that every release should have seen."""
         self._watch.counts[f"disk: {what}"] += 1
+
+    def _watch_syncs(self, storage: DurableStorage) -> None:
+        """Its watermark has just been synced, with the opening."""
+        sync = storage._watermark.sync
+
+        def synced() -> None:
+            sync()
+            self._synced_commit = read_watermark(self._directory) or 0
+
+        self._synced_commit = read_watermark(self._directory) or 0
+        storage._watermark.sync = synced  # type: ignore[method-assign]
 
     def _forget(self) -> None:
         self._member, self._damage = None, ""
@@ -226,18 +245,19 @@ class RealDisk:
     def _crashed(self) -> None:
         if self._journal is None:
             return
+        synced_commit = self._synced_commit  # Closing what is open here syncs, too.
         image, self._under_way = self._journal.die()
         self._journal = None
         write_image(self._directory, image)
         self._old.append(image)
         self._last_watermark = image[WATERMARK]
         if self._rng.random() < _POWER_FAILS:
-            self._take_watermark_back()
+            self._take_watermark_back(synced_commit)
 
-    def _take_watermark_back(self) -> None:
-        """To any number since it was synced, which was when the storage was opened."""
+    def _take_watermark_back(self, synced_commit: int) -> None:
+        """To any number since it was last synced."""
         mark = Watermark(self._directory)
-        mark.raise_to(self._rng.randint(self._synced_commit, read_watermark(self._directory) or 0))
+        mark.raise_to(self._rng.randint(synced_commit, read_watermark(self._directory) or 0))
         mark.close()
 
 

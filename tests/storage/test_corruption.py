@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -124,10 +126,38 @@ def test_after_a_power_failure_some_commit_and_all_before_it_are_served(damaged:
     assert all(state in outcomes for state in states[2:-1])
 
 
+def test_after_a_power_failure_a_log_that_is_gone_is_found_also_if_there_was_a_log_before_it(tmp_path: Path) -> None:
+    """The watermark is as it was when it was last synced, which is not only when the storage is opened."""
+    data = tmp_path / "data"
+    with opened(data) as storage, synced_watermarks(data) as synced:
+        storage.append(START)
+        for slot in range(400):
+            storage.append([accepted(slot, b"v" * 10_000)])
+        image = shutil.copytree(data, tmp_path / "image")
+    assert len(synced) in range(2, 10)
+    (image / WATERMARK).write_bytes(synced[-1])
+    assert served(image) is not None
+    log_of(image / FILE_NAME).unlink()
+    assert served(image) is None
+
+
 def contents(directory: Path) -> dict[str, bytes]:
     """Of the files that hold anything. SQLite makes an empty log to look into where there is none."""
     files = {file.name: file.read_bytes() for file in directory.iterdir() if file.name != "lock"}
     return {name: content for name, content in files.items() if content}
+
+
+@contextmanager
+def synced_watermarks(directory: Path) -> Iterator[list[bytes]]:
+    """What is in a watermark whenever it is synced."""
+    synced: list[bytes] = []
+
+    def sync(descriptor: int) -> None:
+        os.fsync(descriptor)
+        synced.append((directory / WATERMARK).read_bytes())
+
+    with patch("concoord_ray.storage.watermark.sync", sync):
+        yield synced
 
 
 def crashed_after(damaged: Path, count: int) -> list[Record]:
