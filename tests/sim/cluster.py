@@ -241,6 +241,7 @@ class Cluster(ABC, Generic[R]):
         standings = [(shell.replica.view, shell.durable_slot) for shell in needed]
         if not is_reached(size, self.resized_slot, standings, self.scenario.config):
             return
+        self.watch.disks.check_ended(needed[0].replica.view)
         former = [self.acceptor_hosts[index] for index in self.acceptors if index >= size.acceptors]
         self.lost_at_s.update({index: self.scheduler.now_s for index in self.acceptors if index >= size.acceptors})
         former += [self.replica_hosts[index] for index in self.replicas if index >= size.replicas]

@@ -299,6 +299,11 @@ class EverythingMayDie:
         if self.has_disks and view is not None and view.epoch > 0 and not self._holding(view, view.first_slot):
             raise Broken(self, f"{by} proposed {following}, and no disk holds what was before {view}: {self._saved}")
 
+    def check_ended(self, view: View) -> None:
+        """Members that have no place in this view are ended."""
+        if self.has_disks and self._holding(view, view.first_slot) < min(2, len(view.replicas)):
+            raise Broken(self, f"members are ended, and of what was before {view} disks are at {self._saved}")
+
     def _holding(self, view: View, slot: int) -> int:
         return sum(self._saved.get(index, 0) >= slot for index in view.replicas)
 

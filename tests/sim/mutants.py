@@ -384,6 +384,7 @@ RSM = (
         replacing(EndedSessions, "error", lambda self, session, seq: SessionExpired("ended")),
         frozenset({"Linearizable", "MutualExclusion"}),
         600,
+        first_seed=400,
     ),
     Mutant(
         "a leader keeps its routes across a step-down",

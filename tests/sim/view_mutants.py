@@ -193,9 +193,8 @@ DISKS = (
         "members that have left are ended before the disks hold what was before",
         Kind.PROTOCOL,
         lambda: patch("tests.sim.cluster.is_reached", _whatever_the_disks_hold(is_reached)),
-        frozenset({"Liveness"}),
-        200,
-        first_seed=4150,
+        frozenset({"EverythingMayDie"}),
+        100,
     ),
 )
 
