@@ -131,6 +131,7 @@ def test_a_stale_token_releases_nothing() -> None:
 
 def test_interrupted_waiting_leaves_the_queue() -> None:
     """Ctrl-C in a blocking acquire: the permit that comes later is for somebody else."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background jobs ignore it.
     semaphore = concoord.Semaphore.remote(0)
     main = threading.main_thread().ident
     assert main is not None

@@ -13,7 +13,7 @@ from tests.sim.many import report, run_many, summarize
 from tests.sim.run import run
 from tests.sim.scenario import Kind, draw
 
-SEEDS = int(os.environ.get("CONCOORD_SIM_SEEDS", "1000"))
+SEEDS = int(os.environ.get("CONCOORD_SIM_SEEDS", "500"))
 JOBS = 2
 
 

@@ -26,7 +26,7 @@ STORM_S = 0.25
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_seed_breaks_an_invariant() -> None:
-    seeds = 10 * SEEDS  # They take a fraction of the time of the others.
+    seeds = 20 * SEEDS  # They take a fraction of the time of the others.
     summary = summarize(run_many(range(seeds), Kind.PROTOCOL, JOBS), Kind.PROTOCOL)
     print(f"\n{summary}")
     assert not summary.failures, "\n".join(report(each) for each in summary.failures[:3])
@@ -62,7 +62,7 @@ def crashed_at(step: int | None, survival: Survival) -> ProtocolOnly:
     for _ in range(50):
         cluster.world.run(STORM_S / 5)
         cluster.is_winding_down = cluster.scheduler.now_s >= STORM_S
-        down = [host for host in cluster.hosts() if host.state is HostState.DOWN]
+        down = [host for host in cluster.members() if host.state is HostState.DOWN]
         for host in down:
             cluster.restart(host)
         if cluster.is_winding_down and not down and cluster.is_settled():
