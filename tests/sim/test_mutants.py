@@ -1,6 +1,7 @@
 """Every known mistake is found within its stated number of seeds; without it, the seed that found it is fine.
 
-That the code as it is passes all of these seeds is what ``test_full_stack`` and ``test_protocol`` show.
+That the code as it is passes all of these seeds is what ``test_full_stack``, ``test_protocol`` and the
+like show.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import pytest
 
 from tests.sim.mutants import MUTANTS as PAXOS_AND_RSM
 from tests.sim.run import Outcome, run
+from tests.sim.storage_mutants import STORAGE
 from tests.sim.threading_mutants import THREADING
 from tests.sim.view_mutants import DISKS, VIEWS
 
 JOBS = 2
-MUTANTS = (*PAXOS_AND_RSM, *THREADING, *VIEWS, *DISKS)
+MUTANTS = (*PAXOS_AND_RSM, *THREADING, *VIEWS, *DISKS, *STORAGE)
 
 
 def caught(index: int) -> Outcome | None:
