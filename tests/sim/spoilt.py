@@ -155,9 +155,8 @@ def _free_pages_flipped(content: bytes, name: str, old: Sequence[Image], rng: ra
         return content
     page_bytes, page = int.from_bytes(content[16:18], "big"), int.from_bytes(content[32:36], "big")
     at = (page - 1) * page_bytes
-    if not 0 < at < len(content) - 16:
-        return content
-    return content[:at] + flipped(content[at : at + 16], rng) + content[at + 16 :]
+    part = slice(at, at + 16) if 0 < at < len(content) - 16 else slice(32, 40)  # If there are none: where it says so.
+    return content[: part.start] + flipped(content[part], rng) + content[part.stop :]
 
 
 def _some_page(content: bytes, rng: random.Random) -> slice:
