@@ -239,8 +239,8 @@ class Replica:
             self._catching_up.ask((source,), self.view.epoch, now_s)
 
     def _receive_following(self, message: Following, now_s: float) -> None:
-        is_candidate = self.election.standing is Standing.CANDIDATE and not self.leader.is_scouting
-        if is_candidate and message.epoch == self.view.epoch and message.ballot >= self.election.leader_ballot:
+        is_asking = self.election.standing is Standing.CANDIDATE and now_s < self.election.scout_at_s
+        if is_asking and message.epoch == self.view.epoch and message.ballot >= self.election.leader_ballot:
             self._pings.end()
             self.election.stand_back(now_s)
 

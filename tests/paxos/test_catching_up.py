@@ -108,6 +108,7 @@ def test_a_leader_whose_connection_was_closed_is_not_asked_after() -> None:
     one.outputs.take()
     one.tick(1.0)
     nonce = next(m.nonce for _, m in sent(one.outputs) if isinstance(m, Ping))
+    one.receive(replica(0), Following(0, ballot(3, 1)), 1.0005)  # It has not noticed yet.
     for index in (0, 1):
         one.receive(acceptor(index), Pong(0, ballot(3, 1), nonce, 0), 1.001)
     assert one.leader.is_scouting
