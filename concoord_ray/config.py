@@ -36,6 +36,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: For how long a registry must have been silent to others, or a member to a registry, before another life at its
     #: index takes its place, though the connection is open: its process, or its machine, stands still.
     silent_after_s: float = 2.5
+    #: How long a member that no registry names any more stays known. It is longer than any that lives takes to find a
+    #: registry that has begun anew.
+    forget_after_s: float = 60.0
     #: How long, at most, a member whose disk has failed waits before it tries again.
     disk_retry_s: float = 5.0
 

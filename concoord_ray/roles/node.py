@@ -16,7 +16,7 @@ from typing import NoReturn, Protocol
 
 import msgspec
 
-from concoord_ray.directory import Directory, MemberReport, Report
+from concoord_ray.directory import Directory, Hearsay, MemberReport, Report
 from concoord_ray.errors import StorageError
 from concoord_ray.net.identity import Address, Identity
 from concoord_ray.net.links import Links, Target
@@ -75,7 +75,7 @@ class Node:
         """
         self.boot = boot
         self.me = Member(boot.role, boot.index, secrets.randbits(63) if incarnation is None else incarnation)
-        self.directory = Directory(())
+        self._hearsay = Hearsay(boot.config.silent_after_s, boot.config.forget_after_s)
         self._place = place
         self._discovery = discovery
         self._owner = owner
@@ -89,6 +89,11 @@ class Node:
         #: Why it has left, if it has.
         self.fault: StorageError | None = None
         self._leaving: asyncio.Task[None] | None = None
+
+    @property
+    def directory(self) -> Directory:
+        """Who is where, as far as this process has heard."""
+        return self._hearsay.directory
 
     async def start(self) -> None:
         """Listen, find the registries, and tick."""
@@ -177,7 +182,7 @@ class Node:
                 logger.warning("%s: dropped a frame of %d bytes from %s: %s", self.me, len(payload), member, error)
                 continue
             if isinstance(message, Directory):
-                self.directory = self.directory.updated(message)
+                self._hearsay.told(member, message, time.monotonic(), self.links.is_linked)
                 self._owner.directory_changed(message)
             else:
                 messages.append(message)

@@ -8,16 +8,20 @@ from typing import Any
 
 import pytest
 
+from concoord_ray.directory import Directory, MemberReport
 from concoord_ray.net.identity import Address
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles import registry as registry_module
 from concoord_ray.roles.acceptor import AcceptorRole
-from concoord_ray.roles.boot import Whereabouts
+from concoord_ray.roles.boot import Whereabouts, WireMessage
+from concoord_ray.roles.gateway import GatewayRole
+from concoord_ray.roles.node import Node
 from concoord_ray.roles.registry import RegistryRole
 from tests.roles.conftest import boot
 
 PLACE = Whereabouts("127.0.0.1", "a node", 1)
 SILENT_AFTER_S = 0.3
+FORGET_AFTER_S = 1.0
 PATIENCE_S = 20.0
 
 
@@ -37,6 +41,19 @@ class Ray:
         return {0: (report.address, report.member.incarnation)}
 
 
+class Idle:
+    """Implements ``roles.node.NodeOwner``: a member that does nothing."""
+
+    def receive(self, source: Member, messages: list[WireMessage]) -> None: ...
+    def connected(self, member: Member) -> None: ...
+    def disconnected(self, member: Member) -> None: ...
+    def directory_changed(self, directory: Directory) -> None: ...
+    def tick(self, now_s: float) -> None: ...
+    def broken(self, error: Exception) -> None: ...
+    def report(self, report: MemberReport) -> MemberReport:
+        return report
+
+
 async def a_registry(ray: Ray) -> RegistryRole:
     started = RegistryRole(_boot(Role.REGISTRY), PLACE, ray)
     await started.start()
@@ -51,7 +68,7 @@ async def an_acceptor(ray: Ray) -> AcceptorRole:
 
 
 def _boot(role: Role) -> Any:
-    return boot(role, report_interval_s=0.02, silent_after_s=SILENT_AFTER_S)
+    return boot(role, report_interval_s=0.02, silent_after_s=SILENT_AFTER_S, forget_after_s=FORGET_AFTER_S)
 
 
 def stand_still(role: AcceptorRole | RegistryRole, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,5 +148,29 @@ def test_a_registry_ends_when_ray_has_started_another(monkeypatch: pytest.Monkey
         assert second.node.me not in ended
         for role in (first, second):
             await role.stop()
+
+    run(test)
+
+
+def test_a_replica_that_has_left_is_not_dialled_for_ever() -> None:
+    """Unless the registries have begun anew, and may not have heard of it yet."""
+
+    async def test(ray: Ray) -> None:
+        registry = await a_registry(ray)
+        replica = Node(_boot(Role.REPLICA), PLACE, ray, Idle())
+        await replica.start()
+        gateway = GatewayRole(_boot(Role.GATEWAY), PLACE, ray)
+        await gateway.start()
+        await until(lambda: gateway.node.links.is_linked(replica.me))
+        await replica.stop()
+        await registry.stop()
+        await asyncio.sleep(2 * FORGET_AFTER_S)
+        registry = await a_registry(ray)
+        await until(lambda: registry.node.me in gateway.node.links.members())
+        assert list(gateway.node.links.targets(Role.REPLICA)) == [replica.me]
+        await until(lambda: not gateway.node.links.targets(Role.REPLICA))
+        assert gateway.node.directory.find(Role.REPLICA, 0) is None
+        await gateway.stop()
+        await registry.stop()
 
     run(test)
