@@ -5,8 +5,9 @@ Invariants:
 - what ``append`` returned from is on the medium, and comes back from ``load`` or is named as lost;
 - an append is there as a whole or not at all;
 - **nothing is served that was not written**: each row has a checksum; number and sum of all of them are written with
-  every commit, so a lost row, or an old one that came back, shows; the number of the last commit is kept in another
-  file (``watermark``), so a lost tail shows; and what cannot be right is refused as ``StorageCorrupt``;
+  every commit, so a lost row, or an old one that came back, shows; the number of the last commit, and whose it is, is
+  kept in another file (``watermark``), so a lost tail and a database of another life show; and what cannot be right is
+  refused as ``StorageCorrupt``;
 - after the first error nothing is written any more (PROTOCOL.md, rule 21).
 
 Deviation from a plain log of records: a row per slot and epoch, so that the newest acceptance of a slot replaces the
@@ -26,14 +27,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from concoord_ray.errors import StorageError, StorageFailed
+from concoord_ray.errors import StorageCorrupt, StorageFailed
 from concoord_ray.paxos.ballot import BOTTOM, Ballot
 from concoord_ray.paxos.outputs import Accepted, Joined, Promised, Record, Truncated
 from concoord_ray.paxos.view import Role
+from concoord_ray.storage.belonging import check_mark, refuse_strangers
 from concoord_ray.storage.database import FILE_NAME, Database, corrupt, explained, log_of, remove, sound_rows
 from concoord_ray.storage.files import DirectoryLock, machine_faults, make_directory, sync_directory
 from concoord_ray.storage.rows import TOTALS, Content, Identity, Key, Kind, Row, Totals, from_row, to_row
-from concoord_ray.storage.watermark import Watermark, read_watermark
+from concoord_ray.storage.watermark import Mark, Watermark, read_watermark
 
 _NEVER_TRUNCATED = Truncated(0, 0)
 _PURGED_ROWS = 256
@@ -116,9 +118,9 @@ class DurableStorage:
     def open(cls, directory: Path, *, ensemble: str, role: Role, index: int, incarnation: int) -> DurableStorage:
         """Open the data of a member, or begin them with the fresh ``incarnation`` if there are none.
 
-        Raises ``StorageBusy`` if another process has the directory, ``StorageError`` if the data are another member's,
-        ``StorageCorrupt`` if anything in them is wrong (then ``set_aside`` helps), ``StorageFailed`` if the machine
-        does not let us.
+        Raises ``StorageBusy`` if another process has the directory, ``StorageError`` if the data, or a part of them,
+        are another member's, ``StorageCorrupt`` if anything in them is wrong, or is of another life than the rest (then
+        ``set_aside`` helps), ``StorageFailed`` if the machine does not let us.
         """
         asked = Identity(ensemble, role, index, incarnation)
         path = directory / FILE_NAME
@@ -126,20 +128,20 @@ class DurableStorage:
             make_directory(directory)
             lock = DirectoryLock(directory)
             opened.callback(lock.release)
-            if not _was_served(path):
-                _create(path, asked)
-            account = _verified(path, read_watermark(directory) or 0)
-            identity = _checked_identity(path, account, asked)
+            mark = _served_mark(path) or _create(path, asked)
+            account = _verified(path)
+            refuse_strangers(directory, asked, account.identity, mark.identity)
+            check_mark(path, account.identity, account.commit, mark)
             database = Database(path)
             opened.callback(database.close)
-            mark = Watermark(directory)
-            opened.callback(mark.close)
+            watermark = Watermark(directory, mark.identity)
+            opened.callback(watermark.close)
             account.commit += 1
             with explained(path):  # A commit: what can be read and not written shows now, not when it counts.
                 database.write([to_row(account.totals())])
-            mark.raise_to(account.commit)
-            mark.sync()
-            return cls(path, account, identity, database, mark, opened.pop_all())
+            watermark.raise_to(account.commit)
+            watermark.sync()
+            return cls(path, account, mark.identity, database, watermark, opened.pop_all())
 
     @property
     def directory(self) -> Path:
@@ -275,13 +277,13 @@ def read_contents(directory: Path, is_wanted: Callable[[Record], bool]) -> Conte
             found.append(content)
 
     with machine_faults(directory):
-        if not _was_served(path):
+        mark = _served_mark(path)
+        if mark is None:
             return None
-        account = _verified(path, read_watermark(directory) or 0, see)
-    if account.identity is None:
-        raise corrupt(path, "table records: the row that says whose data it is is gone")
+        account = _verified(path, see)
+    check_mark(path, account.identity, account.commit, mark)
     records = [record for record in found if not account.is_dropped(*to_row(record)[:3])]
-    return Contents(account.identity.incarnation, account.commit, records)
+    return Contents(mark.identity.incarnation, account.commit, records)
 
 
 def set_aside(directory: Path, why: str = "corrupt") -> Path:
@@ -301,31 +303,45 @@ def set_aside(directory: Path, why: str = "corrupt") -> Path:
     return aside
 
 
-def _was_served(path: Path) -> bool:
-    """Whether an earlier life was told of anything in the database."""
-    commit = read_watermark(path.parent)
-    if commit is None and (path.exists() or log_of(path).exists()):
+def _served_mark(path: Path) -> Mark | None:
+    """The watermark of a database in which an earlier life was told of something, None if none was."""
+    mark = read_watermark(path.parent)
+    if mark is None and (path.exists() or log_of(path).exists()):
         raise corrupt(path, "its watermark, which is made before it, is gone")
-    return bool(commit)
+    return mark if mark is not None and mark.commit > 0 else None
 
 
-def _create(path: Path, identity: Identity) -> None:
+def _create(path: Path, identity: Identity) -> Mark:
     """Make a database that says whose it is. What a crash leaves of this is removed by the next attempt."""
-    Watermark.create(path.parent)
+    _spare_what_was_put_there(path)
     remove(path)
+    sync_directory(path.parent)  # Or a new watermark might be found beside what an old attempt has left.
+    Watermark.create(path.parent, identity)
     row = to_row(identity)
     account = _Account(commit=1)
     account.add(row)
     with closing(Database(path)) as database, explained(path):
         database.write([row, to_row(account.totals())])
     sync_directory(path.parent)
-    with closing(Watermark(path.parent)) as mark:
+    with closing(Watermark(path.parent, identity)) as mark:
         mark.raise_to(account.commit)
         mark.sync()
+    return Mark(account.commit, identity)
 
 
-def _verified(path: Path, acknowledged: int, found: Callable[[Content], None] = lambda _: None) -> _Account:
-    """Read everything, and make sure that it is everything, and what was written."""
+def _spare_what_was_put_there(path: Path) -> None:
+    """What a creation has left is of the watermark's own life, or no database; anything else is somebody's data."""
+    mark = read_watermark(path.parent)
+    if mark is not None:
+        try:
+            found = _verified(path)
+        except StorageCorrupt:
+            return
+        check_mark(path, found.identity, found.commit, mark)
+
+
+def _verified(path: Path, found: Callable[[Content], None] = lambda _: None) -> _Account:
+    """Read everything, and make sure that it is everything of some commit, and what was written."""
     account = _Account()
     for row in sound_rows(path):
         content = _content(path, row)
@@ -342,25 +358,7 @@ def _verified(path: Path, acknowledged: int, found: Callable[[Content], None] = 
             f"table records: there are {account.rows} rows with checksums of sum {account.checksums:x}, but commit "
             f"{stored.commit} left {stored.rows} of sum {stored.checksums:x}: rows are lost, or old ones came back",
         )
-    if stored.commit < acknowledged:
-        raise corrupt(
-            path,
-            f"table records: row {TOTALS} is of commit {stored.commit}, but commit {acknowledged} was acknowledged: "
-            f"the end of {log_of(path).name} is lost",
-        )
     return account
-
-
-def _checked_identity(path: Path, account: _Account, asked: Identity) -> Identity:
-    found = account.identity
-    if found is None:
-        raise corrupt(path, "table records: the row that says whose data it is is gone")
-    if (found.ensemble, found.role, found.index) != (asked.ensemble, asked.role, asked.index):
-        raise StorageError(
-            f"{path.parent} holds the data of {found.role} {found.index} of ensemble {found.ensemble!r}, not of "
-            f"{asked.role} {asked.index} of {asked.ensemble!r}. Give each member a directory of its own."
-        )
-    return found
 
 
 def _content(path: Path, row: Row) -> Content:

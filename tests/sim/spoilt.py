@@ -5,7 +5,7 @@ between, a power failure may leave any mixture of sectors; and in a sector that 
 
 Left out is what nothing inside of a directory could tell: that **all** of it is as it was some time ago. An old
 watermark is therefore put back by itself or not at all, since with an older database or a shorter log it says that they
-are as they should be; and every old copy is of the present life of the data.
+are as they should be; and every old copy is of the present life of the data, but for what is ``from_another_life``.
 """
 
 from __future__ import annotations
@@ -102,6 +102,12 @@ def damaged(image: Image, old: Sequence[Image], rng: random.Random) -> tuple[Ima
         if not image:
             break
     return image, ", ".join(stories)
+
+
+def from_another_life(image: Image, past: Image) -> Image:
+    """A directory into which somebody has copied a database, with its log, that was set aside."""
+    kept = {name: content for name, content in image.items() if name not in (FILE_NAME, LOG)}
+    return {**kept, **{name: past[name] for name in (FILE_NAME, LOG) if name in past}}
 
 
 def _flipped(content: bytes, name: str, old: Sequence[Image], rng: random.Random) -> bytes:

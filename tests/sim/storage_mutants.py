@@ -14,13 +14,14 @@ from unittest.mock import patch
 
 from concoord_ray.errors import StorageCorrupt, StorageFailed
 from concoord_ray.paxos.outputs import Accepted, Record
-from concoord_ray.storage import database, durable, rows
+from concoord_ray.storage import belonging, database, durable, rows
 from concoord_ray.storage.database import Database
 from concoord_ray.storage.durable import DurableStorage
 from concoord_ray.storage.rows import Row, Totals
-from concoord_ray.storage.watermark import read_watermark
+from concoord_ray.storage.watermark import Mark, read_watermark
 from tests.sim.mutants import Mutant, replacing
-from tests.sim.real_disk import RealDisk, RealJournal
+from tests.sim.real_disk import RealDisk
+from tests.sim.real_journal import RealJournal
 from tests.sim.scenario import Kind
 
 _SERVED = frozenset({"ServedAsWritten"})
@@ -35,8 +36,13 @@ def _unchecked(original: Any) -> Any:
     return from_row
 
 
-def _no_watermark(directory: Path) -> int | None:
-    return None if read_watermark(directory) is None else 1
+def _no_watermark(directory: Path) -> Mark | None:
+    mark = read_watermark(directory)
+    return mark and mark._replace(commit=1)
+
+
+def _whosever(original: Any) -> Any:
+    return lambda path, identity, commit, mark: original(path, identity and mark.identity, commit, mark)
 
 
 def _answers_first(original: Any) -> Any:
@@ -143,6 +149,13 @@ STORAGE = (
         100,
     ),
     Mutant(
+        "the watermark does not say whose it is",
+        Kind.STORAGE,
+        lambda: patch.object(durable, "check_mark", _whosever(belonging.check_mark)),
+        _SERVED,
+        100,
+    ),
+    Mutant(
         "the watermark is synced when the storage is opened, and never after",
         Kind.STORAGE,
         lambda: patch.object(Database, "checkpoint_if_due", _says_nothing(Database.checkpoint_if_due)),
@@ -202,7 +215,7 @@ STORAGE = (
     Mutant(
         "a creation that was cut short counts as data",
         Kind.STORAGE,
-        lambda: patch.object(durable, "_was_served", lambda path: bool(path.exists())),
+        lambda: patch.object(durable, "_served_mark", lambda path: read_watermark(path.parent)),
         _REFUSED,
         50,
     ),

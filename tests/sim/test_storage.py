@@ -10,6 +10,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,15 @@ from concoord_ray.paxos.outputs import Promised, Record, Truncated
 from concoord_ray.paxos.view import Role
 from concoord_ray.storage.database import FILE_NAME
 from concoord_ray.storage.durable import DurableStorage
+from concoord_ray.storage.rows import Identity
 from concoord_ray.storage.watermark import FILE_NAME as WATERMARK
+from concoord_ray.storage.watermark import Watermark
 from tests.sim.invariants import Broken
 from tests.sim.many import report, run_many, summarize
 from tests.sim.real_disk import new_directory
 from tests.sim.run import run
 from tests.sim.scenario import Kind
-from tests.sim.spoilt import LOG, damaged, flipped, mixed, read_image, torn_log, write_image
+from tests.sim.spoilt import LOG, Image, damaged, flipped, mixed, read_image, torn_log, write_image
 from tests.sim.test_full_stack import JOBS, SEEDS
 from tests.sim.trouble import OPENING_STEPS, Kick, Refusal, Trouble, Way, appending, opening, recording
 from tests.sim.written import ServedAsWritten, Written
@@ -35,6 +38,7 @@ from tests.storage.pieces import HIGH, START, VIEW, accepted, opened, records
 SEEN = {
     "disk: damage found": 40,
     "disk: damage without effect": 25,
+    "disk: databases of another life": 5,
     "disk: commits under way that survived": 50,
     "disk: commits under way that vanished": 40,
     "disk: commits cut short: torn": 10,
@@ -71,7 +75,7 @@ def test_nothing_is_left_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("tests.sim.real_disk._parent", lambda: tmp_path)
     assert run(0, Kind.STORAGE, plan=()).failure == ""
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr("tests.sim.real_disk.RealJournal._commit", lambda self: 1 / 0)
+    monkeypatch.setattr("tests.sim.real_journal.RealJournal._commit", lambda self: 1 / 0)
     assert run(0, Kind.STORAGE).invariant == "ZeroDivisionError"
     assert not list(tmp_path.iterdir())
 
@@ -91,11 +95,25 @@ def opened_in(trouble: Trouble, directory: Path) -> DurableStorage:
         return DurableStorage.open(directory, ensemble="e", role=Role.ACCEPTOR, index=0, incarnation=1)
 
 
-@pytest.mark.parametrize("is_new", [False, True])
-def test_any_step_of_an_opening_may_be_its_last(data: Path, is_new: bool) -> None:
+@pytest.fixture(params=["data", "nothing", "half created", "half created, with all but the word for it"])
+def before(data: Path, request: pytest.FixtureRequest) -> Image:
+    """What an opening may find."""
+    if request.param == "data":
+        return read_image(data)
+    shutil.rmtree(data)
+    if request.param == "nothing":
+        return {}
+    with opened(data, incarnation=2), closing(Watermark(data, Identity("e", Role.ACCEPTOR, 0, 2))) as mark:
+        mark.raise_to(0)
+    if request.param == "half created":
+        (data / FILE_NAME).write_bytes(b"half")
+    return read_image(data)
+
+
+def test_any_step_of_an_opening_may_be_its_last(data: Path, before: Image) -> None:
     """The process dies before it, or the disk refuses it: the next opening knows nothing of that."""
-    before = {} if is_new else read_image(data)
-    written: list[Record] = [] if is_new else records(data)
+    write_image(data, before)
+    written = records(data)
     steps = 0
     for steps in range(1, OPENING_STEPS + 1):
         for trouble in (kick := Kick(data, steps), refusal := Refusal(steps, "disk I/O error")):

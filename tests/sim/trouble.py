@@ -25,7 +25,7 @@ from tests.sim.spoilt import LOG, Image, read_image
 _connect = sqlite3.connect
 _fsync = os.fsync
 #: More statements than an opening has.
-OPENING_STEPS = 60
+OPENING_STEPS = 80
 #: A commit adds about so many bytes to the log.
 _ADDED_BYTES = 5 * 4120
 

@@ -15,8 +15,10 @@ import pytest
 
 from concoord_ray.errors import StorageCorrupt, StorageError
 from concoord_ray.paxos.outputs import Record, Truncated
+from concoord_ray.paxos.view import Role
 from concoord_ray.storage.database import FILE_NAME, log_of
 from concoord_ray.storage.durable import set_aside
+from concoord_ray.storage.rows import Identity
 from concoord_ray.storage.watermark import FILE_NAME as WATERMARK
 from concoord_ray.storage.watermark import Watermark, read_watermark
 from tests.storage.pieces import HIGH, START, accepted, accepted_slots, crashed, flipped, opened, records
@@ -113,8 +115,10 @@ def test_after_a_power_failure_some_commit_and_all_before_it_are_served(damaged:
     states = [crashed_after(damaged, count) for count in range(len(LATER) + 1)]
     log = log_of(damaged / FILE_NAME)
     content = log.read_bytes()
-    with closing(Watermark(damaged)) as mark:
-        mark.raise_to((read_watermark(damaged) or 0) - (len(LATER) - 2))
+    last = read_watermark(damaged)
+    assert last is not None
+    with closing(Watermark(damaged, last.identity)) as mark:
+        mark.raise_to(last.commit - (len(LATER) - 2))
     outcomes = []
     for length in range(0, len(content) + 1, 173):
         log.write_bytes(content[:length])
@@ -259,7 +263,7 @@ def test_a_creation_that_was_cut_short_is_begun_again(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with opened(data, incarnation=1):
         pass
-    Watermark.create(data)
+    Watermark.create(data, Identity("e", Role.ACCEPTOR, 0, 1))
     for name in (FILE_NAME, LOG, f"{FILE_NAME}-journal"):
         (data / name).write_bytes(b"half")
     with opened(data, incarnation=2) as storage:

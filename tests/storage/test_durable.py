@@ -180,7 +180,7 @@ def test_data_of_another_member_are_refused_and_left_alone(tmp_path: Path) -> No
     with opened(tmp_path / "data") as storage:
         storage.append(START)
     with (
-        pytest.raises(StorageError, match="acceptor 0 of ensemble 'e', not of acceptor 0 of 'other'"),
+        pytest.raises(StorageError, match="acceptor 0 of ensemble 'e', not of acceptor 0 of ensemble 'other'"),
         opened(tmp_path / "data", ensemble="other"),
     ):
         pass

@@ -13,6 +13,7 @@ from concoord_ray.storage.birth import directory_of, has_birth, read_birth, writ
 from concoord_ray.storage.database import FILE_NAME, sound_rows
 from concoord_ray.storage.durable import set_aside
 from concoord_ray.storage.files import DirectoryLock
+from concoord_ray.storage.rows import Identity
 from concoord_ray.storage.survey import NO_SNAPSHOT, Kept, Votes, survey
 from concoord_ray.storage.watermark import Watermark
 from tests.storage.children import child
@@ -85,7 +86,7 @@ def test_an_acceptor_that_was_killed_while_its_data_were_created_has_none(disk: 
     disk.certify()
     directory = disk.directory(Role.ACCEPTOR, 0)
     directory.mkdir()
-    Watermark.create(directory)
+    Watermark.create(directory, Identity(ENSEMBLE, Role.ACCEPTOR, 0, 1))
     (directory / FILE_NAME).write_bytes(b"half of a database")
     before = bytes_in(disk.root)
     assert look(disk).acceptors == {}
