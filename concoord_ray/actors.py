@@ -140,6 +140,7 @@ class RoleActor:
             str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
             context.get_node_id(),
             os.getpid(),
+            await asyncio.to_thread(lambda: bool(context.was_current_actor_reconstructed)),
         )
         self._role: AnyRole | None = None
         self._has_started = asyncio.Event()
@@ -208,9 +209,21 @@ class GatewayActor(RoleActor):
     async def call(self, parcel: bytes, *values: Any) -> Any:
         """See ``GatewayRole.call``; ``parcel`` is an encoded ``Parcel``."""
         await self._has_started.wait()
+        return await self._gateway().call(decode_parcel(parcel), values)
+
+    async def leave(self) -> None:
+        """See ``GatewayRole.leave``."""
+        await self._has_started.wait()
+        await self._gateway().leave()
+
+    async def alone(self) -> None:
+        """See ``GatewayRole.alone``."""
+        await self._gateway().alone()
+
+    def _gateway(self) -> GatewayRole:
         if not isinstance(self._role, GatewayRole):
             raise TypeError("only a gateway carries calls")
-        return await self._role.call(decode_parcel(parcel), values)
+        return self._role
 
 
 # Starting and finding them.
@@ -329,6 +342,12 @@ def gateway_on(plan: Plan, node_id: str) -> Any:
 def gateway_index(node_id: str) -> int:
     """The index of a node's gateway: some number that is the node's own."""
     return int(node_id[:12], 16)
+
+
+def gateways_of(plan: Plan) -> list[Key]:
+    """The gateways that there are."""
+    prefix = plan.actor_name(Role.GATEWAY, "")
+    return [(Role.GATEWAY, name.removeprefix(prefix)) for name in actor_names(plan) if name.startswith(prefix)]
 
 
 def actor_names(plan: Plan) -> list[str]:

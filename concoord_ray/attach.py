@@ -129,6 +129,8 @@ def find_attachment(name: str, ensemble: str | None = None) -> Attachment | None
         plan, directory, node_id = _inherited.get(name, (None, None, ""))
         if plan is None and not _parents:
             plan = genesis.find_plan(name)
+            if plan is not None and genesis.is_ending(plan):
+                plan = None
         if plan is None:
             return None
         if known is not None and is_usable and plan.ensemble == known.plan.ensemble:
@@ -146,11 +148,11 @@ def _is_usable(attachment: Attachment, worker_id: bytes) -> bool:
 
 
 def _is_current(plan: Plan, worker_id: bytes) -> bool:
-    """Whether the ensemble of the plan's name is still the plan's. Asks GCS, if it can be asked."""
+    """Whether the ensemble of the plan's name is still the plan's, and to stay. Asks GCS, if it can be asked."""
     if _worker_id() != worker_id or not threading.main_thread().is_alive():
         return True
     found = genesis.find_plan(plan.name)
-    return found is not None and found.ensemble == plan.ensemble
+    return found is not None and found.ensemble == plan.ensemble and not genesis.is_ending(plan)
 
 
 def _worker_id() -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -71,13 +72,45 @@ def build(plan: Plan, until_s: float, nodes: Mapping[int, str], seed: bytes = b"
 
 
 def destroy(plan: Plan) -> None:
-    """Kill every actor for good, then remove the groups: the other way round they would be restarted for ever."""
+    """Kill every actor for good, then remove the groups: the other way round they would be restarted for ever.
+
+    Whoever waits in the ensemble is told first. The gateways go last, when the processes that call through them know
+    that it is no more: what is called after that would end with Ray's own error. Safe to repeat.
+    """
     size = genesis.find_size(plan)
+    genesis.mark_ending(plan)
+    gateways = _take_leave(plan)
+    names = {plan.actor_name(*gateway) for gateway in actors.gateways_of(plan)}
     for actor_name in actors.actor_names(plan):
-        actors.kill(actor_name)
+        if actor_name not in names:
+            actors.kill(actor_name)
     for group in (*actors.first_group_of(plan), *actors.groups_of(plan, range(actors.bundles_of(plan, size)))):
         ray.util.remove_placement_group(group)
+    _wait([gateway.alone.remote() for gateway in gateways], plan.config.close_timeout_s)
+    for actor_name in actors.actor_names(plan):
+        actors.kill(actor_name)
     genesis.erase(plan)
+
+
+def _take_leave(plan: Plan) -> list[Any]:
+    """Let the gateways tell whoever waits in the ensemble that it is no more; gives those that have.
+
+    Those of lost nodes are not waited for.
+    """
+    alive: Any = ray.nodes  # It has no types.
+    nodes = {node["NodeID"] for node in alive() if node["Alive"]}
+    leaving = {}
+    for role, node in actors.gateways_of(plan):
+        with contextlib.suppress(ValueError):  # Somebody else ends the ensemble too.
+            gateway = ray.get_actor(plan.actor_name(role, node), namespace=genesis.NAMESPACE)
+            if node in nodes:
+                leaving[gateway.leave.remote()] = gateway
+    return [leaving[ref] for ref in _wait(list(leaving), plan.config.leave_timeout_s)]
+
+
+def _wait(refs: list[Any], timeout_s: float) -> list[Any]:
+    """Those that have ended in time."""
+    return ray.wait(refs, num_returns=len(refs), timeout=timeout_s)[0] if refs else []
 
 
 def _await_group(plan: Plan, group: PlacementGroup, until_s: float) -> None:

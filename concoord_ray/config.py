@@ -103,6 +103,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway_order_wait_s: float = 0.5
     #: Of how many sessions a gateway remembers where they are in line.
     gateway_sequences: int = 10_000
+    #: How long, at most, the end of an ensemble waits until its gateways have told everybody who waits in it.
+    leave_timeout_s: float = 10.0
 
     # Divergence: replicas compare what they answered, and are, every so many slots; a part of what is large.
     checkpoint_interval_slots: int = 1000

@@ -127,6 +127,7 @@ def init(
     if not ray.is_initialized():
         ray.init()
     until_s = time.monotonic() + timeout_s
+    _await_end(name, until_s)
     found = find_data(config.storage, name, until_s) if config.storage else None
     if found is not None:
         prepare(found)
@@ -143,6 +144,17 @@ def init(
         raise
     attachment_to(name, plan.ensemble).client.wait_until_open(max(1.0, until_s - time.monotonic()))
     return Ensemble(plan)
+
+
+def _await_end(name: str, until_s: float) -> None:
+    """If somebody is just stopping the ensemble of that name, wait until it is gone."""
+    while (plan := genesis.find_plan(name)) is not None and genesis.is_ending(plan):
+        if time.monotonic() > until_s:
+            raise ConfigurationError(
+                f"The ensemble {name!r} is being stopped, and is not gone yet. If whoever stops it has died, call "
+                f"concoord.shutdown({name!r}) again."
+            )
+        time.sleep(0.1)
 
 
 def shutdown(name: str = DEFAULT_ENSEMBLE) -> None:

@@ -4,8 +4,9 @@ Two records per ensemble, each written by put-if-absent, which decides between c
 (identity, secret, settings), and the **view** of epoch 0, which names the incarnations that take part. Neither is ever
 changed. A third, the **size**, only says which actors there are, and follows every resizing. A fourth, the **places**,
 is there while an ensemble is being started again from its data, and says where they are; these three are written before
-the plan then, so that whoever finds the plan can go on with the start. Every call here is synchronous and goes to GCS:
-never make one on a role's event loop.
+the plan then, so that whoever finds the plan can go on with the start. A fifth, the **ending**, is there while it is
+being stopped, so that nobody begins with it any more, and whoever stops it can be followed by another who goes on.
+Every call here is synchronous and goes to GCS: never make one on a role's event loop.
 """
 
 from __future__ import annotations
@@ -104,6 +105,16 @@ def erase_places(plan: Plan) -> None:
     internal_kv._internal_kv_del(_places_key(plan.ensemble), namespace=_KV)
 
 
+def mark_ending(plan: Plan) -> None:
+    """From now on the ensemble is being stopped."""
+    internal_kv._internal_kv_put(_ending_key(plan.ensemble), b"", overwrite=True, namespace=_KV)
+
+
+def is_ending(plan: Plan) -> bool:
+    """Whether the ensemble is being stopped."""
+    return bool(internal_kv._internal_kv_exists(_ending_key(plan.ensemble), namespace=_KV))
+
+
 def plan_names() -> list[str]:
     """The names of all ensembles of the cluster."""
     prefix = _plan_key("")
@@ -115,6 +126,7 @@ def erase(plan: Plan) -> None:
     erase_places(plan)
     internal_kv._internal_kv_del(_size_key(plan.ensemble), namespace=_KV)
     internal_kv._internal_kv_del(_view_key(plan.ensemble), namespace=_KV)
+    internal_kv._internal_kv_del(_ending_key(plan.ensemble), namespace=_KV)  # With its data it may be back one day.
     internal_kv._internal_kv_del(_plan_key(plan.name), namespace=_KV)
 
 
@@ -128,6 +140,10 @@ def _size_key(ensemble: str) -> bytes:
 
 def _places_key(ensemble: str) -> bytes:
     return f"places:{ensemble}".encode()
+
+
+def _ending_key(ensemble: str) -> bytes:
+    return f"ending:{ensemble}".encode()
 
 
 def _view_key(ensemble: str) -> bytes:

@@ -113,8 +113,8 @@ class Courier:
         """For how many seconds no replica has said that it leads; 0 if one does."""
         return 0.0 if self.leader is not None else now_s - self._leaderless_since_s
 
-    def submit(self, message: Request | Read, now_s: float) -> None:
-        """Send a message until it is answered."""
+    def submit(self, message: Request | Read, now_s: float, *, was_sent: bool = False) -> None:
+        """Send a message until it is answered. ``was_sent`` says that somebody before us may have sent it already."""
         size_bytes = len(message.entry.command)
         if size_bytes > self._config.max_payload_bytes:
             text = (
@@ -125,7 +125,7 @@ class Courier:
             self.endings.append(Failed(message.entry.session, message.entry.seq, FrameTooLarge(text)))
             return
         self._orders += 1
-        pending = _Pending(message, now_s, self._orders)
+        pending = _Pending(message, now_s, self._orders, sent=int(was_sent))
         key = message.entry.session, message.entry.seq
         self._pending[key] = pending
         if self._waiting:

@@ -59,11 +59,10 @@ class EnsembleStatus:
 
 def gather_status(plan: Plan) -> EnsembleStatus:
     """Ask every member, all at once, and wait about a second for those that do not answer."""
-    prefix = plan.actor_name(Role.GATEWAY, "")
-    nodes = [name.removeprefix(prefix) for name in actors.actor_names(plan) if name.startswith(prefix)]
+    found = actors.gateways_of(plan)
+    nodes = [str(node) for _, node in found]
     members = actors.members_of(plan, genesis.find_size(plan))
-    everyone: list[actors.Key] = [*members, *((Role.GATEWAY, node) for node in nodes)]
-    reports, faults = actors.describe(plan, everyone)
+    reports, faults = actors.describe(plan, [*members, *found])
     views = [report.view for key, report in reports.items() if key[0] is Role.REPLICA and report.view is not None]
     view = max(views, key=lambda view: view.epoch, default=None) or genesis.find_view(plan)
     statuses = [

@@ -127,6 +127,23 @@ def test_the_same_leader_again_is_not_flooded() -> None:
 # Replies.
 
 
+def test_what_somebody_before_us_may_have_sent_may_have_run() -> None:
+    """Whatever becomes of it with us: a gateway's next life gets the calls of the one before."""
+    one = courier(leader=None)
+    one.submit(request(), 0.0, was_sent=True)
+    one.tick(PATIENCE_S + 1)
+    (ending,) = ended(one)
+    assert isinstance(ending, Failed)
+    assert isinstance(ending.error, OutcomeUnknown)
+    one.receive(0, Leading(), PATIENCE_S + 1)
+    one.submit(request(2), PATIENCE_S + 1, was_sent=True)
+    one.receive(0, Busy(5, 2), PATIENCE_S + 1)
+    one.tick(2 * PATIENCE_S + 2)
+    (ending,) = ended(one)
+    assert isinstance(ending, Failed)
+    assert isinstance(ending.error, OutcomeUnknown)
+
+
 def test_a_call_ends_once() -> None:
     one = courier()
     one.submit(request(), 0.0)

@@ -63,6 +63,8 @@ class Whereabouts(msgspec.Struct, frozen=True):
     host: str
     node_id: str
     pid: int
+    #: Ray has started the role's actor before.
+    is_restarted: bool = False
 
 
 class Discovery(Protocol):

@@ -19,7 +19,6 @@ from concoord_ray.errors import (
     CallCancelled,
     CallTimeout,
     ConcoordError,
-    NoSuchObject,
     OutcomeUnknown,
     SessionExpired,
 )
@@ -210,22 +209,13 @@ class Caller(Follower):
         """The ensemble is no more: everybody who still waits is told what is known of the call."""
         with self._lock:
             self._session = None
-        name = self.node.boot.name
-        again = "Get the object again with concoord.get(...)"
-        unsent = NoSuchObject(
-            f"The ensemble {name!r} was shut down or recovered before this call was made in it. {again}."
-        )
-        unknown = OutcomeUnknown(
-            f"The ensemble {name!r} was shut down or recovered while this call waited in it. If another has its "
-            f"name now, that one may or may not have the call's effect. {again}, and look at it before a retry."
-        )
         for key, call in list(self._calls.items()):
             if call.awaits_loss:  # Of whatever it held, nothing is left.
                 call.end(Reply(*key, Outcome.PLAIN, encode_plain(True)))
             else:
-                call.end(Failed(*key, unknown if self.courier.may_have_run(*key) else unsent))
+                call.end(Failed(*key, self.farewell(may_have_run=self.courier.may_have_run(*key))))
         self._calls.clear()
-        self.abandon(unsent)
+        self.abandon(self.farewell(may_have_run=False))
 
     # From any thread.
 

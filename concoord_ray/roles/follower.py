@@ -6,6 +6,7 @@ import time
 from collections import deque
 
 from concoord_ray.directory import Directory, MemberReport
+from concoord_ray.errors import ConcoordError, NoSuchObject, OutcomeUnknown
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.node import Node
@@ -34,6 +35,19 @@ class Follower:
     def ended(self, ending: Ending) -> None:
         """A call ended."""
         raise TypeError(f"{type(self).__name__} does not say what to do with {ending!r}")
+
+    def farewell(self, *, may_have_run: bool) -> ConcoordError:
+        """What a call is told that has not ended when the ensemble is no more."""
+        name = self.node.boot.name
+        again = "Get the object again with concoord.get(...)"
+        if may_have_run:
+            return OutcomeUnknown(
+                f"The ensemble {name!r} was shut down or recovered while this call waited in it. If another has its "
+                f"name now, that one may or may not have the call's effect. {again}, and look at it before a retry."
+            )
+        return NoSuchObject(
+            f"The ensemble {name!r} was shut down or recovered before this call was made in it. {again}."
+        )
 
     def kept(self, message: Kept) -> None:
         """A leader has renewed a lease."""

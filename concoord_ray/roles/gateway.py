@@ -6,6 +6,9 @@ again on its next life, with the same (session, seq), and the log executes each 
 
 Ray's async actors may start calls in another order than they were submitted. The calls of one session carry their
 place in line, and are forwarded in it.
+
+What Ray runs again our last life may have sent already. Nothing tells such a call from a new one, so in the first
+moments of a life that is not the first every call counts as sent: if it comes to nothing, its outcome is unknown.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -65,6 +69,11 @@ class GatewayRole(Follower):
         self._windows = Windows(config.max_calls_per_gateway, config.max_bytes_per_gateway, "this node's gateway")
         #: What Ray runs again after our last life has ended was within these bounds, and may have been executed.
         self._refuses_from_s = time.monotonic() + config.session_ttl_s
+        self._is_restarted = place.is_restarted
+        #: Of the calls, those that our last life may have sent.
+        self._repeated: set[tuple[int, int]] = set()
+        #: The ensemble is no more.
+        self._has_left = False
 
     async def call(self, parcel: Parcel, values: tuple[Any, ...]) -> Any:
         """Forward one call and wait for its end.
@@ -73,6 +82,8 @@ class GatewayRole(Follower):
         entry's arguments.
         """
         entry, order = parcel.entry, parcel.order
+        if self._has_left:
+            raise self.farewell(may_have_run=self._may_be_repeated(parcel))
         if values:
             entry = _with_values(entry, values)
         window, size_bytes = self._windows.of(may_park=parcel.may_park), len(entry.command)
@@ -101,6 +112,8 @@ class GatewayRole(Follower):
         waiting.append(future)
         if parcel.awaits_loss:
             self._awaiting_loss.add(key)
+        if self._may_be_repeated(parcel):
+            self._repeated.add(key)
         message = Read(entry) if parcel.readonly else Request(entry)
         if parcel.order is None:
             self._submit(message)
@@ -115,6 +128,7 @@ class GatewayRole(Follower):
             if not waiting:
                 self._calls.pop(key, None)
                 self._awaiting_loss.discard(key)
+                self._repeated.discard(key)
                 self.courier.forget(*key)
             raise
 
@@ -126,9 +140,34 @@ class GatewayRole(Follower):
                 self._client_died(died)
             return
         self._awaiting_loss.discard((ending.session, ending.seq))
+        self._repeated.discard((ending.session, ending.seq))
         for future in self._calls.pop((ending.session, ending.seq), ()):
             if not future.done():
                 future.set_result(ending)
+
+    async def leave(self) -> None:
+        """The ensemble is being ended, and this gateway with it: whoever waits is told what is known of its call.
+
+        Bound to a gateway that is gone, a call would end with Ray's own error, which says nothing of that. Returns when
+        all have been told; whoever comes later is told at once.
+        """
+        self._has_left = True
+        self._tell_loss(None)  # Of whatever they held, nothing is left.
+        for key in list(self._calls):
+            may_have_run = key in self._repeated or self.courier.may_have_run(*key)
+            self.courier.forget(*key)
+            self.ended(Failed(*key, self.farewell(may_have_run=may_have_run)))
+        windows = self._windows
+        await self._once(lambda: windows.plain.is_empty and windows.parking.is_empty)
+
+    async def alone(self) -> None:
+        """Returns when no process is connected any more: when all of them know, none makes another call here."""
+        await self._once(lambda: not any(member.role is Role.CLIENT for member in self.node.links.members()))
+
+    async def _once(self, condition: Callable[[], bool]) -> None:
+        """Wait for what happens once in a gateway's life. Whoever asks for it does not wait for ever."""
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(self.node.boot.config.tick_interval_s)
 
     async def stop(self) -> None:
         """Leave."""
@@ -171,8 +210,12 @@ class GatewayRole(Follower):
     def _submit(self, message: Request | Read | None) -> None:
         if message is None:  # Refused.
             return
-        self.courier.submit(message, time.monotonic())
+        was_sent = (message.entry.session, message.entry.seq) in self._repeated
+        self.courier.submit(message, time.monotonic(), was_sent=was_sent)
         self.perform()
+
+    def _may_be_repeated(self, parcel: Parcel) -> bool:
+        return self._is_restarted and not parcel.readonly and time.monotonic() < self._refuses_from_s
 
 
 def _with_values(entry: Entry, values: tuple[Any, ...]) -> Entry:

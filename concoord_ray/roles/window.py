@@ -31,6 +31,11 @@ class Window:
         """Whether another call has to wait. One that is let in may be larger than what is left."""
         return self._calls >= self._max_calls or self._bytes >= self._max_bytes
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no call is under way."""
+        return self._calls == 0
+
     def enter(self, size_bytes: int) -> None:
         """One more call."""
         with self._lock:

@@ -36,6 +36,10 @@ class Resident:
         self.told: list[BaseException | bool] = []
         self.counter.increment()
         self.parked = self.semaphore.acquire.remote()
+        self.stops_calling = threading.Event()
+        self.failed: list[BaseException] = []
+        self.calling = threading.Thread(target=self._keep_calling, daemon=True)
+        self.calling.start()
         for wait in (self.semaphore.acquire, self.lock.lost, self.semaphore.acquire):
             threading.Thread(target=self._wait, args=(wait,), daemon=True).start()
 
@@ -45,15 +49,29 @@ class Resident:
         except concoord.ConcoordError as error:
             self.told.append(error)
 
+    def _keep_calling(self) -> None:
+        while not self.stops_calling.wait(0.01):
+            try:
+                ray.get(self.counter.getvalue.remote(), timeout=PATIENCE_S)
+            except Exception as error:
+                self.failed.append(error)
+
+    def strange_errors(self) -> list[str]:
+        """What was raised, all the time, that is no error of ours."""
+        self.stops_calling.set()
+        self.calling.join(2 * PATIENCE_S)
+        assert self.failed
+        return [repr(error) for error in self.failed if not isinstance(error, concoord.ConcoordError)]
+
     def told_so_far(self) -> list[BaseException | bool]:
         return self.told
 
     def parked_ends_with(self) -> str:
-        """The name of the error. (Ray raises its own errors if they are returned.)"""
+        """What is raised. (Ray raises its own errors if they are returned.)"""
         try:
             ray.get(self.parked, timeout=PATIENCE_S)
         except Exception as error:
-            return type(error).__name__
+            return f"{type(error).__name__}: {error}"
         raise AssertionError("a call of an ensemble that is no more was granted")
 
     def use_old_handles(self) -> list[BaseException]:
@@ -110,7 +128,10 @@ def check(resident: Any, value: int, handle: Handle[Any]) -> None:
     unknown = [error for error in waited if error is not True]
     assert [type(error) for error in unknown] == [concoord.OutcomeUnknown] * 2
     assert all("concoord.get" in str(error) for error in unknown)
-    assert ray.get(resident.parked_ends_with.remote(), timeout=2 * PATIENCE_S) == "ActorDiedError"
+    parked = ray.get(resident.parked_ends_with.remote(), timeout=2 * PATIENCE_S)
+    assert parked.startswith("RayTaskError(OutcomeUnknown)")
+    assert "concoord.get" in parked
+    assert ray.get(resident.strange_errors.remote(), timeout=3 * PATIENCE_S) == []
 
 
 def test_after_recover_an_old_process_finds_the_new_ensemble(resident: Any, tmp_path: Path) -> None:

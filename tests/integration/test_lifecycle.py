@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -94,10 +95,29 @@ def test_shutdown_by_another_process_ends_our_calls(own_ensemble: MakeEnsemble, 
     parked = semaphore.acquire.remote()
     assert ray.wait([parked], timeout=0.3)[0] == []
     drivers.run("concoord.shutdown(name)", name=ensemble.name)
-    with pytest.raises((concoord.ConcoordError, ray.exceptions.RayActorError)):
+    with pytest.raises(concoord.OutcomeUnknown):
         ray.get(parked, timeout=30)
     with pytest.raises(concoord.ConcoordError):
         semaphore.release()
+
+
+def test_nobody_begins_with_an_ensemble_that_is_being_stopped(own_ensemble: MakeEnsemble, drivers: Drivers) -> None:
+    """Nor waits for it for ever, if whoever stopped it has died: it can be stopped again."""
+    ensemble = own_ensemble(acceptors=1, replicas=1)
+    plan = genesis.find_plan(ensemble.name)
+    assert plan is not None
+    genesis.mark_ending(plan)
+    attach = "try: concoord.list_objects(ensemble=name)\nexcept concoord.ConfigurationError as error: print(error)"
+    (told,) = drivers.run(attach, name=ensemble.name)
+    assert "no ensemble called" in told
+    with pytest.raises(concoord.ConfigurationError, match=r"being stopped.*concoord\.shutdown"):
+        concoord.init(ensemble.name, timeout_s=0.5)
+    stopping = threading.Timer(1.0, concoord.shutdown, [ensemble.name])
+    stopping.start()
+    try:
+        assert concoord.init(ensemble.name, acceptors=1, replicas=1, timeout_s=INIT_TIMEOUT_S).id != ensemble.id
+    finally:
+        stopping.join()
 
 
 def test_what_does_not_exist_is_told_with_what_does(own_ensemble: MakeEnsemble) -> None:

@@ -6,11 +6,12 @@ import logging
 from pathlib import Path
 
 import pytest
+import ray
 
 import concoord_ray as concoord
 from tests.integration.casualties import kill, settled, strong
 from tests.integration.conftest import MakeEnsemble
-from tests.integration.waiting import until
+from tests.integration.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -45,6 +46,31 @@ def test_an_ensemble_without_a_majority_begins_again_from_a_replica(
     assert now > token + (1 << 39)
     strong(new.name)
     assert new.resize(acceptors=4).epoch >= 1
+
+
+def test_remote_calls_that_are_pending_are_told_what_is_known_of_them(own_ensemble: MakeEnsemble) -> None:
+    old = own_ensemble("told", quorum_timeout_s=60.0)
+    counter = concoord.Counter.options(name="c", ensemble=old.name).remote(0)
+    semaphore = concoord.Semaphore.options(ensemble=old.name).remote(0)
+    lock = concoord.Lock.options(ensemble=old.name).remote()
+    assert lock.acquire()
+    parked, lost = [semaphore.acquire.remote() for _ in range(500)], lock.lost.remote()
+    until(lambda: len(semaphore.inspect().waiting) == len(parked) and lock.inspect().awaiting_loss)
+    for acceptor in settled(old.name).acceptors[:2]:
+        kill(acceptor)
+    until(lambda: concoord.status(old.name).leader is None)
+    unsent = [counter.increment.remote() for _ in range(10)]
+    read = counter.getvalue.remote()
+    assert ray.wait([*parked, lost, *unsent, read], timeout=2.0)[0] == []
+    concoord.recover(old.name)
+    for ref in parked:
+        with pytest.raises(concoord.OutcomeUnknown, match=r"concoord\.get"):
+            ray.get(ref, timeout=PATIENCE_S)
+    for unmade in (*unsent, read):
+        with pytest.raises(concoord.NoSuchObject, match=r"concoord\.get"):
+            ray.get(unmade, timeout=PATIENCE_S)
+    assert ray.get(lost, timeout=PATIENCE_S) is True
+    assert concoord.get("c", ensemble=old.name).increment() == 1
 
 
 def test_an_ensemble_begins_again_from_a_backup(own_ensemble: MakeEnsemble, tmp_path: Path) -> None:
