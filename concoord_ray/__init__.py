@@ -29,6 +29,7 @@ from concoord_ray.handle import Handle, Method
 from concoord_ray.replicated import ReplicatedClass, replicated
 from concoord_ray.rsm.context import now, random
 from concoord_ray.rsm.methods import blocking, readonly, when
+from concoord_ray.rsm.snapshot import SnapshotFailed, SnapshotUnusable
 from concoord_ray.shipped import (
     Barrier,
     BoundedSemaphore,
@@ -79,6 +80,8 @@ __all__ = [
     "ReplicatedClass",
     "Semaphore",
     "SessionExpired",
+    "SnapshotFailed",
+    "SnapshotUnusable",
     "StorageCorrupt",
     "StorageError",
     "StorageFailed",
