@@ -16,8 +16,11 @@ import pytest
 
 import concoord_ray as concoord
 from concoord_ray import ConfigurationError, EnsembleStatus, MemberStatus, OutcomeUnknown, QuorumLost
+from concoord_ray.storage.database import FILE_NAME as DATABASE
+from concoord_ray.storage.database import log_of
 from tests.integration.casualties import a_follower, kill, strong
 from tests.integration.conftest import INIT_TIMEOUT_S, MakeEnsemble
+from tests.integration.injection import one_failing_sync
 from tests.integration.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -79,6 +82,44 @@ def test_who_can_write_no_more_stops_and_the_others_go_on(storage: Path) -> None
     counter.check()
 
 
+def test_after_a_sync_that_failed_an_acceptor_writes_nothing_and_is_back_as_itself(
+    storage: Path, tmp_path: Path
+) -> None:
+    """The next sync would succeed, without what the kernel has dropped: who asks again acknowledges what is lost."""
+    counter = Counted()
+    before = strong(NAME)
+    old = before.acceptors[MEMBER]
+    assert old.pid is not None
+    database = _directory(storage, "acceptor") / DATABASE
+    with one_failing_sync(old.pid, (database, log_of(database)), tmp_path / "calls") as seen:
+        fault = _await_fault(old, storage, counter)
+        counter.increment(50)
+        until(lambda: _now(old).pid not in (None, old.pid))
+        calls = seen.calls()
+    assert "disk I/O error (SQLITE_IOERR_FSYNC)" in fault
+    assert "it has all that it ever acknowledged" in fault
+    assert [each.has_failed for each in calls[:-1]] == [False] * (len(calls) - 1)
+    assert calls[-1].has_failed, "something was written after a sync had failed"
+    _assert_all_are_themselves(before)
+    counter.check()
+
+
+def test_a_snapshot_that_was_not_synced_is_none(storage: Path, tmp_path: Path) -> None:
+    """The replica stops, since the log would be kept as well for as long as that; and is back by itself."""
+    counter = Counted()
+    before = strong(NAME)
+    follower = a_follower(before)
+    assert follower.pid is not None
+    with one_failing_sync(follower.pid, (), tmp_path / "calls") as seen:
+        fault = _await_fault(follower, storage, counter)
+        calls = [each.call for each in seen.calls() if each.call != "pwrite64"]
+    assert "[Errno 5] Input/output error" in fault
+    assert calls[:2] == ["fsync", "unlink"]
+    assert not any(call.startswith("rename") for call in calls)
+    _assert_all_are_themselves(before)
+    counter.check()
+
+
 def test_directories_that_others_have_are_gone_back_to(storage: Path) -> None:
     """A majority finds its directories locked, by processes that should be dead: what they know is not given up."""
     counter = concoord.Counter.options(ensemble=NAME).remote()
@@ -128,15 +169,15 @@ class Counted:
 
     def __init__(self) -> None:
         self._counter = concoord.Counter.options(ensemble=NAME).remote()
-        self._made = 0
+        self.made = 0
 
     def increment(self, times: int) -> None:
         for _ in range(times):
-            self._made += 1
-            assert self._counter.increment() == self._made
+            self.made += 1
+            assert self._counter.increment() == self.made
 
     def check(self) -> None:
-        assert self._counter.getvalue() == self._made
+        assert self._counter.getvalue() == self.made
 
 
 def _directory(storage: Path, role: str, index: int = MEMBER) -> Path:
@@ -150,7 +191,7 @@ def _now(member: MemberStatus) -> MemberStatus:
     return (status.acceptors if member.role == "acceptor" else status.replicas)[member.index]
 
 
-def _await_fault(member: MemberStatus, storage: Path, counter: Counted | None = None) -> None:
+def _await_fault(member: MemberStatus, storage: Path, counter: Counted | None = None) -> str:
     """Wait until it says that it cannot serve, and why, while calls go on, each of which succeeds."""
 
     def look() -> str | None:
@@ -164,6 +205,7 @@ def _await_fault(member: MemberStatus, storage: Path, counter: Counted | None = 
     assert fault is not None
     assert str(storage) in fault
     assert "disk" in fault
+    return fault
 
 
 def _is_another(member: MemberStatus) -> bool:
