@@ -21,6 +21,7 @@ from concoord_ray import actors, genesis
 from concoord_ray.attach import ask, attachment_to, detach
 from concoord_ray.building import build, destroy, start_members
 from concoord_ray.config import Config
+from concoord_ray.directory import Directory
 from concoord_ray.errors import CallTimeout, ConfigurationError, QuorumLost
 from concoord_ray.genesis import Plan
 from concoord_ray.handle import Handle
@@ -72,6 +73,7 @@ class Ensemble:
     ) -> EnsembleStatus:
         """Change how many acceptors and replicas there are, while calls go on; returns when it has happened.
 
+        A number that is not given stays what it was to be, also if an earlier resizing was cut short.
         A view change does it: the first majority agrees to the next view, and from then on only that one's counts.
         Actors of members that are no more are stopped. Raises ConfigurationError for numbers below one, and
         CallTimeout if it takes longer than ``timeout_s``: then the ensemble goes on towards the new size by itself.
@@ -301,16 +303,32 @@ def _last_state(old: Plan | None, name: str, source: str | Path | None, timeout_
     return data, f"replica {furthest.index}"
 
 
+def _meant_size(plan: Plan) -> Size:
+    """What the ensemble is to be, as far as that is known outside of its log.
+
+    The actors that there are do not say it: while it is made smaller, or after a restart from disks on which there were
+    more, there are those that it has no place for. If nobody has resized it since it was started, the newest view has
+    as many acceptors as it should; it may lack replicas that were away for long.
+    """
+    wanted, there = genesis.find_wanted(plan), genesis.find_size(plan)
+    if wanted is not None:
+        return wanted
+    reports = actors.describe(plan, actors.members_of(plan, there)).reports.values()
+    view = Directory(tuple(reports)).newest_view()
+    return there if view is None else there._replace(acceptors=len(view.acceptors))
+
+
 def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: float) -> EnsembleStatus:
     """See ``Ensemble.resize``."""
     until_s = time.monotonic() + timeout_s
-    old = genesis.find_size(plan)
-    new = Size(old.acceptors if acceptors is None else acceptors, old.replicas if replicas is None else replicas)
+    old, meant = genesis.find_size(plan), _meant_size(plan)
+    new = Size(meant.acceptors if acceptors is None else acceptors, meant.replicas if replicas is None else replicas)
     if min(new) < 1:
         raise ConfigurationError(f"resize(acceptors={acceptors}, replicas={replicas}): an ensemble needs one of each.")
     both = Size(*map(max, old, new))
     genesis.put_size(plan, both)
     start_members(plan, both, {}, until_s)
+    genesis.put_wanted(plan, new)
     resized_slot: int = attachment_to(plan.name).client.call(Resize(*new), timeout_s=timeout_s)
     members = [member for member in actors.members_of(plan, new) if member[0] is Role.REPLICA]
 

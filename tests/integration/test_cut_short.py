@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import concoord_ray as concoord
-from concoord_ray import genesis, restart
+from concoord_ray import ensemble, genesis, restart
 from concoord_ray.paxos.messages import PValue
 from concoord_ray.paxos.outputs import Accepted, Joined, Promised
 from concoord_ray.paxos.view import Member, Role, View, stop_sign
@@ -69,6 +69,25 @@ def test_growing(own_ensemble: MakeEnsemble, tmp_path: Path) -> None:
     assert concoord.get("c", ensemble=third.name).increment() == 3
     assert [acceptor.index for acceptor in third.status().acceptors] == [0]
     assert third.status().has_quorum
+
+
+def test_what_an_earlier_resizing_has_left_on_the_disks_is_no_wish(
+    own_ensemble: MakeEnsemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that has data is started, also what the ensemble has no place for: it may be needed. It does not vote."""
+    first = own_ensemble("smaller", storage=str(tmp_path), acceptors=3, replicas=1)
+    assert concoord.Counter.options(name="c", ensemble=first.name).remote().increment() == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(ensemble, "retire", lambda *_: None)  # Their nodes were away.
+        assert len(first.resize(acceptors=1).acceptors) == 1
+    concoord.shutdown(first.name)
+
+    second = own_ensemble("smaller", storage=str(tmp_path))
+    assert concoord.get("c", ensemble=second.name).increment() == 2
+    assert (len(second.status().acceptors), second.status().voters) == (3, 1)
+    status = second.resize(replicas=2)
+    assert (len(status.acceptors), len(status.replicas), status.voters) == (1, 2, 1)
+    assert concoord.get("c", ensemble=second.name).increment() == 3
 
 
 def test_shrinking(own_ensemble: MakeEnsemble, tmp_path: Path) -> None:

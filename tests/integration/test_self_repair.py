@@ -9,6 +9,7 @@ import pytest
 
 import concoord_ray as concoord
 from concoord_ray import ConfigurationError
+from concoord_ray import ensemble as ensemble_module
 from tests.integration.casualties import a_follower, a_voter, kill, leader, reborn, strong
 from tests.integration.conftest import MakeEnsemble
 from tests.integration.load import Load
@@ -92,6 +93,20 @@ def test_an_ensemble_grows_and_shrinks_while_it_is_used(own_ensemble: MakeEnsemb
     assert (len(status.acceptors), len(status.replicas)) == (1, 2)
     assert_linearizable(load.operations(), Counter())
     assert counter.getvalue() == load.increments
+
+
+def test_what_was_being_made_smaller_stays_so_when_the_other_number_changes(
+    own_ensemble: MakeEnsemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever resized it has not seen the end: there are still the actors of the larger ensemble."""
+    ensemble = own_ensemble("resized-twice", acceptors=3, replicas=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(ensemble_module, "is_reached", lambda *_: False)
+        with pytest.raises(concoord.CallTimeout):
+            ensemble.resize(acceptors=1, timeout_s=3.0)
+    assert len(ensemble.status().acceptors) == 3
+    status = ensemble.resize(replicas=2)
+    assert (len(status.acceptors), len(status.replicas), status.voters) == (1, 2, 1)
 
 
 def test_a_size_that_cannot_be_is_refused(own_ensemble: MakeEnsemble) -> None:
