@@ -9,6 +9,9 @@ import msgspec
 
 from concoord_ray.errors import ConfigurationError
 
+#: What the length in front of a frame can say.
+LARGEST_FRAME_BYTES = (1 << 30) - 1
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one ensemble. Units are the last word of each name."""
@@ -153,6 +156,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(f"{name}={value!r}: give a positive number of seconds.")
             if name.startswith("max_") and value < 1:
                 raise ConfigurationError(f"{name}={value!r}: nothing would get through; give a positive number.")
+        if self.max_frame_bytes > LARGEST_FRAME_BYTES:
+            raise ConfigurationError(
+                f"max_frame_bytes={self.max_frame_bytes}: a frame has at most {LARGEST_FRAME_BYTES} bytes."
+            )
         if self.placement not in ("SPREAD", "STRICT_SPREAD", "PACK", "STRICT_PACK"):
             raise ConfigurationError(
                 f"placement={self.placement!r}: use SPREAD, STRICT_SPREAD, PACK or STRICT_PACK, as Ray names them."

@@ -1,11 +1,16 @@
 """A connection whose peer has proved who it is: frames in, frames out.
 
 Hot path: one ``data_received`` is one ``Handler.received`` with every payload that it completed, and whatever is sent
-in one turn of the event loop is one ``transport.write``.
+in one turn of the event loop is one ``transport.write``, unless it is large.
+
+What is large leaves in pieces, as fast as the network takes them. Small frames that say that somebody lives are sent as
+``urgent``, and overtake what waits here: else 50 MB on their way to a peer would look like the death of who sends them,
+and whoever took its place would send them again.
 
 Invariants: ``Handler.opened`` comes first, ``Handler.closed`` exactly once and last, ``Handler.received`` only in
-between and never after ``close()``. Frames are delivered in the order in which they were sent, without gaps, until
-the connection ends; what was sent but not delivered by then is lost, and the layers above send it again.
+between and never after ``close()``. Frames are delivered in the order in which they were sent, but for urgent ones,
+and without gaps, until the connection ends; what was sent but not delivered by then is lost, and the layers above send
+it again.
 
 Bounds: a frame has ``max_frame_bytes``. While the peer does not keep up, frames wait here; above
 ``max_send_buffer_bytes``, the transport's own buffer included, the peer is too slow to be of use and the connection
@@ -16,17 +21,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from concoord_ray.config import Config
 from concoord_ray.errors import ConcoordError, FrameTooLarge, ProtocolViolation
-from concoord_ray.net.frame import HEADER_BYTES, FrameParser, pack_length
+from concoord_ray.net.frame import HEADER_BYTES, FrameParser, cut, pack_length
 from concoord_ray.net.identity import Identity
 from concoord_ray.net.sockets import close_within
 from concoord_ray.net.turn import turn_of
 
 logger = logging.getLogger(__name__)
+
+#: What leaves in one write while more waits: large enough to cost little, small enough to be passed by soon.
+_PIECE_BYTES = 128 << 10
 
 
 class SlowPeer(ConcoordError):
@@ -46,13 +55,26 @@ class Handler(Protocol):
         """The connection is gone. ``error`` is None if one of the two sides closed it in peace."""
 
 
+class Mark(NamedTuple):
+    """A place in what a connection sends."""
+
+    connection: Connection
+    position: int
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether everything before it has left this process, or never will."""
+        return not self.connection.is_open or self.connection.left_bytes >= self.position
+
+
 class Connection(asyncio.Protocol):
     """Made by listeners and dialers when the handshake is through; used by handlers."""
 
     __slots__ = (
         "_close_timer", "_closing", "_config", "_error", "_feed", "_gone", "_handler", "_loop",
         "_max_frame_bytes", "_outgoing", "_queue_limit_bytes", "_queued_bytes", "_reading_paused", "_received",
-        "_room_wanted", "_transport", "_turn", "_waiting", "_writing_paused", "dialed", "dropped", "peer",
+        "_room_wanted", "_transport", "_turn", "_urgent", "_waiting", "_writing_paused", "_written_bytes", "dialed",
+        "dropped", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -76,9 +98,11 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._feed = FrameParser(config.max_frame_bytes).feed
         self._max_frame_bytes = config.max_frame_bytes
-        # Lengths and payloads in turn, and how many bytes they are.
-        self._outgoing: list[bytes] = []
+        # Lengths and payloads, or pieces of them, in turn; those that go before them; and how many bytes all are.
+        self._outgoing: deque[bytes | memoryview] = deque()
+        self._urgent: list[bytes] = []
         self._queued_bytes = 0
+        self._written_bytes = 0
         self._queue_limit_bytes = config.max_send_buffer_bytes
         self._turn = turn_of(self._loop)
         self._waiting = False  # for the turn's flush
@@ -108,6 +132,15 @@ class Connection(asyncio.Protocol):
         return self._queued_bytes + self._transport.get_write_buffer_size()
 
     @property
+    def left_bytes(self) -> int:
+        """How much of what was sent has reached the kernel."""
+        return self._written_bytes - self._transport.get_write_buffer_size()
+
+    def mark(self) -> Mark:
+        """The end of what was sent until now."""
+        return Mark(self, self._written_bytes + self._queued_bytes)
+
+    @property
     def has_room(self) -> bool:
         """Whether no more than ``send_window_bytes`` wait: who can wait with what it sends does so otherwise."""
         waiting = self._queued_bytes
@@ -128,11 +161,12 @@ class Connection(asyncio.Protocol):
         if data:
             self.data_received(data)
 
-    def send(self, payload: bytes) -> bool:
+    def send(self, payload: bytes, *, urgent: bool = False) -> bool:
         """Queue one frame; it leaves when the running handler returns, or at the end of the loop's turn.
 
-        Returns False, and drops the frame, if the connection is closing or its send buffer is full (which closes it).
-        True is no promise of delivery. Raises FrameTooLarge, with nothing sent, if ``payload`` is above the limit.
+        An ``urgent`` one goes before all that waits, if that is more than a piece. Returns False, and drops the frame,
+        if the connection is closing or its send buffer is full (which closes it). True is no promise of delivery.
+        Raises FrameTooLarge, with nothing sent, if ``payload`` is above the limit.
         """
         length = len(payload)
         if not 0 < length <= self._max_frame_bytes:
@@ -143,7 +177,13 @@ class Connection(asyncio.Protocol):
         if self._queued_bytes > self._queue_limit_bytes:
             self._overflow()
             return False
-        self._outgoing += (pack_length(length), payload)
+        if length > _PIECE_BYTES:
+            self._outgoing.extend(cut(payload, _PIECE_BYTES))
+            self._queued_bytes += (length - 1) // _PIECE_BYTES * HEADER_BYTES
+        elif urgent and self._queued_bytes > _PIECE_BYTES:
+            self._urgent += (pack_length(length), payload)
+        else:
+            self._outgoing += (pack_length(length), payload)
         self._queued_bytes += length + HEADER_BYTES
         if not self._waiting:
             self._waiting = True
@@ -156,8 +196,7 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what is queued, now. Never needed; called after the last send of a step it saves a turn of the loop."""
         self._waiting = False
-        if self._outgoing and not self._writing_paused:
-            self._write()
+        self._write()
         self._tell_room()
 
     def pause_reading(self) -> None:
@@ -176,7 +215,8 @@ class Connection(asyncio.Protocol):
         """Send what is queued, then close; ``Handler.closed`` follows. Nothing is received any more."""
         if self._closing:
             return
-        if self._outgoing:
+        while self._queued_bytes:
+            self._writing_paused = False  # The transport takes it all the same.
             self._write()
         self._closing = True
         self._close_timer = close_within(self._transport, self._config.close_timeout_s)
@@ -215,8 +255,7 @@ class Connection(asyncio.Protocol):
         """The peer caught up."""
         self._writing_paused = False
         self._queue_limit_bytes = self._config.max_send_buffer_bytes
-        if self._outgoing:
-            self._write()
+        self._write()
         self._tell_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -225,8 +264,7 @@ class Connection(asyncio.Protocol):
         if self._close_timer is not None:
             self._close_timer.cancel()
         self._transport.abort()  # asyncio of Python 3.10 takes a TLS transport that the peer closed for open until told
-        self._outgoing.clear()
-        self._queued_bytes = 0
+        self._drop_queue()
         try:
             self._handler.closed(self, self._error or exc)
         except Exception:
@@ -236,12 +274,30 @@ class Connection(asyncio.Protocol):
     # Inside.
 
     def _write(self) -> None:
+        """Write what is queued, as far as the transport takes it."""
         # Not transport.writelines: where it would save the copy, in asyncio of 3.12, it ignores the high-water mark
         # (CVE-2024-12254), on which our bound rests.
-        data = b"".join(self._outgoing)
+        while self._queued_bytes and not self._writing_paused:
+            data = self._take_all() if self._queued_bytes <= _PIECE_BYTES else self._take_piece()
+            self._queued_bytes -= len(data)
+            self._written_bytes += len(data)
+            self._transport.write(data)
+
+    def _take_all(self) -> bytes:
+        data = b"".join((*self._urgent, *self._outgoing)) if self._urgent else b"".join(self._outgoing)
+        self._urgent.clear()
         self._outgoing.clear()
-        self._queued_bytes = 0
-        self._transport.write(data)
+        return data
+
+    def _take_piece(self) -> bytes:
+        """What is urgent, and about a piece of the rest."""
+        parts: list[bytes | memoryview] = [*self._urgent]
+        self._urgent.clear()
+        size = 0
+        while self._outgoing and size < _PIECE_BYTES:
+            parts += (self._outgoing.popleft(), self._outgoing.popleft())
+            size += len(parts[-1])
+        return b"".join(parts)
 
     def _tell_room(self) -> None:
         wanted = self._room_wanted
@@ -275,6 +331,10 @@ class Connection(asyncio.Protocol):
         if self._error is None:
             self._error = error
         self._closing = True
-        self._outgoing.clear()
-        self._queued_bytes = 0
+        self._drop_queue()
         self._transport.abort()
+
+    def _drop_queue(self) -> None:
+        self._outgoing.clear()
+        self._urgent.clear()
+        self._queued_bytes = 0

@@ -11,7 +11,7 @@ from concoord_ray.errors import ConfigurationError
 from concoord_ray.paxos.view import Member
 
 #: Raised by every change to frames, handshake or messages: peers of different versions refuse each other.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 #: "3.11": pickled code and values do not travel between Python minor versions.
 PYTHON_MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from concoord_ray.config import Config
 from concoord_ray.net import tls
-from concoord_ray.net.connection import Connection
+from concoord_ray.net.connection import Connection, Mark
 from concoord_ray.net.dialer import Dialer
 from concoord_ray.net.identity import Address, Identity
 from concoord_ray.net.listener import Listener
@@ -86,10 +86,18 @@ class Links:
         found = {member: dialer.address for member, dialer in self._dialers.items() if member.role is role}
         return {member: address for member, address in found.items() if address is not None}
 
-    def send(self, to: Member, payload: bytes) -> bool:
-        """Send a frame to a member; False, and nothing sent, if there is no connection or it is too slow."""
+    def send(self, to: Member, payload: bytes, *, urgent: bool = False) -> bool:
+        """Send a frame to a member; False, and nothing sent, if there is no connection or it is too slow.
+
+        An ``urgent`` one overtakes what is large, or much.
+        """
         connections = self._open.get(to)
-        return connections is not None and connections[0].send(payload)
+        return connections is not None and connections[0].send(payload, urgent=urgent)
+
+    def mark(self, to: Member) -> Mark | None:
+        """The end of what was sent to a member until now; None if it is not connected."""
+        connections = self._open.get(to)
+        return None if connections is None else connections[0].mark()
 
     def has_room(self, to: Member) -> bool:
         """Whether little waits to be sent to a member; also if it is not connected, since nothing waits then."""

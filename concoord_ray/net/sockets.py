@@ -1,5 +1,7 @@
 """Settings of a TCP connection: no delay for small frames, and notice of peers that died without a word.
 
+What waits to be sent waits in ``connection``, where urgent frames can pass it, and not in the kernel.
+
 A process that dies closes its sockets; a node that vanishes does not. Keepalive probes find that out on an idle
 connection, ``TCP_USER_TIMEOUT`` on one with bytes under way. The latter also ends a connection whose peer reads
 nothing for ``peer_timeout_s``: back-pressure is for moments, and a peer stopped for longer is as good as dead.
@@ -13,6 +15,8 @@ import socket
 from concoord_ray.config import Config
 
 _KEEPALIVE_PROBES = 3
+#: How much that has not been sent the kernel keeps, beside what is under way.
+_UNSENT_BYTES = 256 << 10
 
 
 def tune(transport: asyncio.BaseTransport, config: Config) -> None:
@@ -30,6 +34,7 @@ def tune(transport: asyncio.BaseTransport, config: Config) -> None:
         "TCP_KEEPINTVL": interval_s,
         "TCP_KEEPCNT": _KEEPALIVE_PROBES,
         "TCP_USER_TIMEOUT": max(1, round(config.peer_timeout_s * 1000)),
+        "TCP_NOTSENT_LOWAT": _UNSENT_BYTES,
     }
     for name, value in options.items():
         option = getattr(socket, name, None)

@@ -12,6 +12,8 @@ decides only how soon there is one leader, and that there is not a new one every
   from it: where only the link between two replicas is cut, they would else take the lead from each other for ever.
 - A replica that has just started, and finds that somebody has led before, first waits for an election timeout: a
   restart must not depose a leader that lives, least of all in favour of an empty log.
+- Phase 1 may take long: what acceptors have to show may be large. A scout whose ballot a majority has promised is the
+  only one that can decide anything, so it sends heartbeats already, is followed, and goes on while they answer.
 - A leader that has not heard from a majority of acceptors for an election timeout abdicates. Heartbeats among replicas
   say nothing about its way to the acceptors.
 """

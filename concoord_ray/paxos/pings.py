@@ -1,7 +1,7 @@
 """Rounds of pings to a view's acceptors: one kind of message, three needs.
 
-A candidate learns whether it reaches a majority at all, a leader whether it still does, and a read whether any later
-leader can have decided something before its round began.
+A candidate learns whether it reaches a majority at all, a scout or leader whether a majority still stands by its
+ballot, and a read whether any later leader can have decided something before its round began.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from concoord_ray.config import Config
 from concoord_ray.paxos.ballot import Ballot
+from concoord_ray.paxos.leader import Leader
 from concoord_ray.paxos.messages import Ping
 from concoord_ray.paxos.outputs import Outputs, Send
 from concoord_ray.paxos.truncation import Truncation
@@ -42,11 +43,13 @@ class Pings:
         self._truncation = truncation
         self._config = config
         self._next_nonce = 0
+        self._next_s = 0.0
 
     def begin(self, view: View, now_s: float) -> PingRound:
         """Ask every acceptor; answers to earlier rounds count no more."""
         self.round = PingRound(self._next_nonce, view, now_s)
         self._next_nonce += 1
+        self._next_s = now_s + self._config.heartbeat_interval_s
         self._send(view.acceptors, view, self.round.nonce)
         return self.round
 
@@ -68,15 +71,20 @@ class Pings:
         if self.round is not None and acceptor not in self.round.promised:
             self._send((acceptor,), self.round.view, self.round.nonce)
 
-    def tick(self, leading: Ballot | None, now_s: float) -> None:
-        """Repeat the question to who has not answered, and for a leader to who answered before it had promised."""
+    def tick(self, leader: Leader, now_s: float) -> None:
+        """Once in a heartbeat a leader or scout asks. The question is repeated to who has not answered, or had not yet
+        promised its ballot.
+        """
         current = self.round
-        if current is None or now_s - current.sent_at_s < self._config.retransmit_interval_s:
-            return
-        current.sent_at_s = now_s
-        promised = current.promised
-        asked = [a for a in current.view.acceptors if a not in promised or leading not in (None, promised[a])]
-        self._send(tuple(asked), current.view, current.nonce)
+        holds_ballot = leader.is_leading or leader.is_scouting
+        if current is None:
+            if holds_ballot and now_s >= self._next_s:
+                self.begin(leader.view, now_s)
+        elif now_s - current.sent_at_s >= self._config.retransmit_interval_s:
+            current.sent_at_s = now_s
+            promised, ballot = current.promised, leader.ballot
+            asked = [a for a in current.view.acceptors if a not in promised or (holds_ballot and promised[a] != ballot)]
+            self._send(tuple(asked), current.view, current.nonce)
 
     def _send(self, to: tuple[Member, ...], view: View, nonce: int) -> None:
         self._outputs.send.append(Send(to, Ping(view.epoch, nonce, self._truncation.below)))

@@ -212,7 +212,7 @@ class Replica:
             self._scout_if_due(now_s)
         self.leader.tick(now_s)
         self.learner.truncate(min(self.truncation.below, self.truncation.applied_slot))
-        self._pings.tick(self.leader.ballot if self.is_leader else None, now_s)
+        self._pings.tick(self.leader, now_s)
 
     # Following and campaigning.
 
@@ -266,10 +266,8 @@ class Replica:
         self.leader.scout(self.election.next_ballot(), self.learner.next_slot, now_s)
 
     def _receive_pong(self, source: Member, message: Pong, now_s: float) -> None:
-        self.election.saw(message.promised)
-        if self.is_leader and message.promised > self.leader.ballot:
-            self._step_down(None, message.promised, now_s)
-            return
+        if message.promised > self.leader.ballot:
+            self._preempted(message.promised, now_s)
         answered = self._pings.answered(message.nonce)
         if answered is None:
             return
@@ -278,9 +276,15 @@ class Replica:
             return
         answered.promised[source] = message.promised
         self._scout_if_due(now_s)
-        if self.is_leader and answered.agreeing(self.leader.ballot) >= self.view.quorum:
+        if answered.agreeing(self.leader.ballot) < self.view.quorum:
+            return
+        if self.is_leader:
             self.confirmed_nonce = answered.nonce
             self._pings.end()
+        elif self.leader.is_scouting:  # Followed already: what the acceptors have to show may take long to come.
+            self._pings.end()
+            self.election.wait(now_s)
+            self._send_heartbeat(self.peers)
 
     def _receive_p1b(self, source: Member, message: P1b, now_s: float) -> None:
         if message.promised > self.leader.ballot:
@@ -288,8 +292,6 @@ class Replica:
         elif not self.leader.receive_p1b(source, message, self.learner.value_of, now_s):
             if self.leader.is_behind:
                 self._behind_at = self.learner.next_slot
-            elif self.leader.is_scouting:
-                self.election.wait(now_s)  # A long log comes in many pages: patience as long as they keep coming.
         else:
             self.election.standing = Standing.LEADER
             self.election.leader = self.me
@@ -321,8 +323,6 @@ class Replica:
             self._next_heartbeat_s = now_s + self._config.heartbeat_interval_s
             self.truncation.decide(self.view, self.learner, now_s)
             self._send_heartbeat(self.peers)
-            if self._pings.round is None:
-                self._pings.begin(self.view, now_s)
             self._pings.probe(self.membership.candidates(self.view), self.view)
             self._reconfigure(now_s)
 

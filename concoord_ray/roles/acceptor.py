@@ -19,7 +19,7 @@ from concoord_ray.paxos.acceptor import Acceptor
 from concoord_ray.paxos.messages import P1a, P2a, Ping
 from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.view import Member
-from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
+from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.bulk import Bulk
 from concoord_ray.roles.disk import begin_again_if_free
 from concoord_ray.roles.node import Node
@@ -105,12 +105,7 @@ class AcceptorRole:
             self._storage.submit(outputs.persist, lambda: self._send(outputs.send))
 
     def _send(self, sends: list[Send]) -> None:
-        now_s = time.monotonic()
-        for send in sends:
-            receivers = self._bulk.receivers(send.to, send.message, now_s)
-            payload = encode(send.message) if receivers else b""
-            for to in receivers:
-                self.node.links.send(to, payload)
+        self._bulk.send(sends, time.monotonic())
 
     def connected(self, member: Member) -> None:
         """See ``NodeOwner``."""

@@ -84,5 +84,8 @@ WireMessage = Union[
     Report, Directory, Watch, LeaseOver,
 ]  # fmt: skip
 
+#: What says that its sender lives, or asks and answers for the sake of all. It overtakes large values on their way.
+URGENT = frozenset((P1a, P2b, Ping, Pong, Heartbeat, Progress, CatchUp, Following, NewerView, KeepAlive, Kept))
+
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(WireMessage).decode

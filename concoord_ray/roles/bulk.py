@@ -1,57 +1,102 @@
-"""Large values on their way to peers: what keeps a flood of them from cutting the connections that they need.
+"""Messages on their way to peers: small ones soon, large ones once.
 
 The core repeats what is not answered for ``retransmit_interval_s``, and 50 MB take longer than that. Repeated as often
-as it says, they would pile up until the connection is cut, and begin anew after that, for ever. So a large value is not
-sent to a peer whose connection has no room, nor again soon to one that has been sent it over the connection that there
-is: TCP loses nothing. What is left out comes with a later repetition, or when the peer catches up.
+as it says, they would fill the network with copies. So a large value is not sent to a peer whose connection has no
+room, nor again while it waits here, nor soon after it has left: TCP loses nothing while the connection lasts. What is
+left out comes with a later repetition, or when the peer catches up. What is ``URGENT`` overtakes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from concoord_ray.net.connection import Mark
 from concoord_ray.net.links import Links
-from concoord_ray.paxos.messages import Decisions, Message, P1b, P2a
+from concoord_ray.paxos.ballot import Ballot
+from concoord_ray.paxos.messages import Decisions, P1b, P2a
+from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.view import Member
+from concoord_ray.roles.boot import URGENT, encode
 
 #: From this size on a value is large.
 _LARGE_BYTES = 64 << 10
-#: After so many intervals of retransmission it is repeated all the same.
+#: How many intervals of retransmission after it has left it is repeated all the same.
 _PATIENCE = 8
 
 
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """What a large message is about."""
+
+    kind: type[P1b | P2a | Decisions]
+    ballot: Ballot | None
+    first: int
+    last: int
+
+    def brings(self, asked: _Slots) -> bool:
+        """Whether this is, or begins before and reaches into, what somebody wants."""
+        same_kind = self.kind is asked.kind and self.ballot == asked.ballot
+        return same_kind and self.first <= asked.first <= self.last
+
+
+@dataclass(slots=True)
+class _OnItsWay:
+    """A large message that was sent, until it has arrived as far as we can know."""
+
+    slots: _Slots
+    end: Mark | None
+    passed_at_s: float | None = None
+
+
 class Bulk:
-    """Decides to whom a message goes now."""
+    """Sends to peers what a core wants sent."""
 
     def __init__(self, links: Links, retransmit_interval_s: float) -> None:
         self._links = links
         self._patience_s = _PATIENCE * retransmit_interval_s
-        #: The last large value that each peer was sent, and when.
-        self._sent: dict[Member, tuple[object, float]] = {}
+        self._on_their_way: dict[Member, list[_OnItsWay]] = {}
 
-    def receivers(self, to: Sequence[Member], message: Message, now_s: float) -> Sequence[Member]:
-        """Those of ``to`` that the message should go to."""
-        if isinstance(message, P2a):
-            if len(message.value) > _LARGE_BYTES:
-                what = message.epoch, message.ballot, message.slot
-                return [member for member in to if self._may_send(member, what, now_s)]
-        elif isinstance(message, P1b):
-            if sum(len(pvalue.value) for pvalue in message.accepted) > _LARGE_BYTES:
-                page = message.epoch, message.ballot, message.from_slot
-                return [member for member in to if self._may_send(member, page, now_s)]
-        elif isinstance(message, Decisions) and sum(map(len, message.values)) > _LARGE_BYTES:
-            return [member for member in to if self._links.has_room(member)]
-        return to
+    def send(self, sends: Sequence[Send], now_s: float) -> None:
+        """Send these, each to whom it should go now."""
+        for send in sends:
+            slots = _large(send)
+            to = send.to if slots is None else [each for each in send.to if self._may_send(each, slots, now_s)]
+            if not to:
+                continue
+            payload = encode(send.message)
+            is_urgent = type(send.message) in URGENT
+            for member in to:
+                if self._links.send(member, payload, urgent=is_urgent) and slots is not None:
+                    self._on_their_way.setdefault(member, []).append(_OnItsWay(slots, self._links.mark(member)))
 
     def disconnected(self, member: Member) -> None:
         """What was on its way to a member may be lost."""
-        self._sent.pop(member, None)
+        self._on_their_way.pop(member, None)
 
-    def _may_send(self, member: Member, what: object, now_s: float) -> bool:
-        if not self._links.has_room(member):
-            return False
-        last, last_s = self._sent.get(member, (None, 0.0))
-        if last == what and now_s - last_s < self._patience_s:
-            return False
-        self._sent[member] = what, now_s
-        return True
+    def _may_send(self, to: Member, slots: _Slots, now_s: float) -> bool:
+        sent = self._on_their_way.get(to)
+        if sent is not None:
+            sent[:] = [each for each in sent if not self._has_arrived(each, now_s)]
+            if any(each.slots.brings(slots) for each in sent):
+                return False
+        return self._links.has_room(to)
+
+    def _has_arrived(self, one: _OnItsWay, now_s: float) -> bool:
+        if one.passed_at_s is None and (one.end is None or one.end.has_passed):
+            one.passed_at_s = now_s
+        return one.passed_at_s is not None and now_s - one.passed_at_s >= self._patience_s
+
+
+def _large(send: Send) -> _Slots | None:
+    """What a message is about, if it is large."""
+    message = send.message
+    if isinstance(message, P2a):
+        if len(message.value) > _LARGE_BYTES:
+            return _Slots(P2a, message.ballot, message.slot, message.slot)
+    elif isinstance(message, P1b):
+        if sum(len(pvalue.value) for pvalue in message.accepted) > _LARGE_BYTES:
+            return _Slots(P1b, message.ballot, message.from_slot, message.from_slot)
+    elif isinstance(message, Decisions) and sum(map(len, message.values)) > _LARGE_BYTES:
+        return _Slots(Decisions, None, message.first_slot, message.first_slot + len(message.values) - 1)
+    return None

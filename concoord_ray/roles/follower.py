@@ -8,7 +8,7 @@ from collections import deque
 from concoord_ray.directory import Directory, MemberReport
 from concoord_ray.errors import ConcoordError, NoSuchObject, OutcomeUnknown
 from concoord_ray.paxos.view import Member, Role
-from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
+from concoord_ray.roles.boot import URGENT, Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.node import Node
 from concoord_ray.rsm.command import Busy, Kept, Leading, NotLeader, Reply
 from concoord_ray.session import Courier, Ending, ToReplica
@@ -57,7 +57,11 @@ class Follower:
         courier = self.courier
         while courier.outbox or courier.endings:
             outbox, courier.outbox = courier.outbox, []
-            self._held.extend(outbox)
+            for each in outbox:
+                if type(each.message) not in URGENT:
+                    self._held.append(each)
+                elif (replica := self._replicas.get(each.replica)) is not None:
+                    self.node.send(replica, each.message)
             self._send_held()
             endings, courier.endings = courier.endings, []
             for ending in endings:

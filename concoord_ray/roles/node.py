@@ -21,7 +21,7 @@ from concoord_ray.errors import StorageError
 from concoord_ray.net.identity import Address, Identity
 from concoord_ray.net.links import Links, Target
 from concoord_ray.paxos.view import Member, Role
-from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, decode, encode
+from concoord_ray.roles.boot import URGENT, Boot, Discovery, Whereabouts, WireMessage, decode, encode
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Node:
 
     def send(self, to: Member, message: WireMessage) -> None:
         """Send one message; a member that is not connected misses it."""
-        self.links.send(to, encode(message))
+        self.links.send(to, encode(message), urgent=type(message) in URGENT)
 
     def tell_registries(self) -> None:
         """Report now instead of at the next turn."""

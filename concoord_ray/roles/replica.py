@@ -18,7 +18,7 @@ from concoord_ray.paxos.messages import ReplicaMessage
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles.archive import Archive
-from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage, encode
+from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.bulk import Bulk
 from concoord_ray.roles.disk import begin_again_if_free
 from concoord_ray.roles.lane import Lane
@@ -223,12 +223,7 @@ class ReplicaRole:
         if service is None or lane is None:
             return
         outputs = service.replica.outputs.take()
-        now_s = time.monotonic()
-        for send in outputs.send:
-            receivers = self._bulk.receivers(send.to, send.message, now_s)
-            payload = encode(send.message) if receivers else b""
-            for to in receivers:
-                node.links.send(to, payload)
+        self._bulk.send(outputs.send, time.monotonic())
         if service.state.install is not None:
             lane.restore(service.state.install)
             service.state.install = None

@@ -14,7 +14,7 @@ from functools import partial
 
 from concoord_ray.net.links import Links
 from concoord_ray.paxos.view import Member
-from concoord_ray.roles.boot import encode
+from concoord_ray.roles.boot import URGENT, encode
 from concoord_ray.rsm.command import ServiceMessage
 
 
@@ -32,9 +32,11 @@ class Replies:
         self._held: dict[Member, deque[ServiceMessage]] = {}
 
     def send(self, to: Member, message: ServiceMessage) -> None:
-        """Send a message, after those before it."""
+        """Send a message, after those before it, unless it is urgent."""
         held = self._held.get(to)
-        if held is not None:
+        if type(message) in URGENT:
+            self._links.send(to, encode(message), urgent=True)
+        elif held is not None:
             held.append(message)
             if len(held) > self._limit:
                 self._links.disconnect(to)

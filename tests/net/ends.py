@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from concoord_ray.config import Config
-from concoord_ray.net.connection import Connection
+from concoord_ray.net.connection import Connection, Handler
 from concoord_ray.net.dialer import Dialer
 from concoord_ray.net.identity import Address, Identity
 from concoord_ray.net.listener import Listener
@@ -110,6 +110,22 @@ class FakeTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self.calls.append("abort")
+
+
+class Bench:
+    """One connection over a fake transport."""
+
+    def __init__(self, handler: Handler, settings: Config = CONFIG, *, transport: FakeTransport | None = None) -> None:
+        self.transport = transport or FakeTransport()
+        self.gone: list[Connection] = []
+        self.connection = Connection(self.transport, CLIENT, False, settings, handler, self.gone.append)
+        self.connection.begin(b"")
+
+
+async def turn() -> None:
+    """Let the loop end the turn that is under way."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 class Pair:

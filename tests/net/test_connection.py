@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from concoord_ray.config import Config
 from concoord_ray.errors import FrameTooLarge, ProtocolViolation
-from concoord_ray.net.connection import Connection, Handler, SlowPeer
+from concoord_ray.net.connection import Connection, SlowPeer
 from concoord_ray.net.frame import frame
-from tests.net.ends import CLIENT, CONFIG, FakeTransport, Loop, Recorder, config, run, until
-
-
-class Bench:
-    """One connection over a fake transport."""
-
-    def __init__(self, handler: Handler, settings: Config = CONFIG) -> None:
-        self.transport = FakeTransport()
-        self.gone: list[Connection] = []
-        self.connection = Connection(self.transport, CLIENT, False, settings, handler, self.gone.append)
-        self.connection.begin(b"")
-
-
-async def turn() -> None:
-    """Let the loop end the turn that is under way."""
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+from tests.net.ends import Bench, Loop, Recorder, config, run, turn, until
 
 
 def test_what_is_sent_in_one_turn_is_one_write(new_loop: Loop) -> None:

@@ -186,13 +186,32 @@ def test_heartbeats_among_replicas_are_no_quorum_of_acceptors() -> None:
     assert not one.is_leader
 
 
-def test_patience_lasts_as_long_as_pages_keep_coming() -> None:
+@pytest.mark.parametrize("answering", [(0, 1), (0,), ()])
+def test_a_scout_goes_on_for_as_long_as_a_majority_stands_by_its_ballot(answering: tuple[int, ...]) -> None:
+    """A promise may bring 50 MB over a slow network. Whoever raised the ballot meanwhile would have them sent again."""
     one = scout()
-    for page in range(5):
-        now_s = page * CONFIG.election_timeout_s * 0.9
-        one.tick(now_s)
-        assert one.leader.is_scouting
-        one.receive(acceptor(0), promise(one.leader.ballot, from_slot=page, next_slot=page + 1), now_s)
+    beats = []
+    for step in range(1, 100):
+        one.tick(step / 10)
+        messages = [message for _, message in sent(one.outputs)]
+        for ping in [message for message in messages if isinstance(message, Ping)]:
+            for index in answering:
+                one.receive(acceptor(index), Pong(0, one.leader.ballot, ping.nonce, 0), step / 10)
+        beats += [message for message in messages if isinstance(message, Heartbeat)]
+    goes_on = len(answering) == 2
+    assert one.leader.is_scouting is goes_on
+    assert {beat.ballot for beat in beats} == ({one.leader.ballot} if goes_on else set())
+    assert goes_on is (len(beats) > 90)
+
+
+def test_a_scout_that_was_overtaken_is_not_followed() -> None:
+    one = scout()
+    one.tick(0.2)
+    pong_from(one, 0, promised=one.leader.ballot, now_s=0.2)
+    one.tick(0.5)
+    pong_from(one, 1, 2, promised=ballot(9, 1), now_s=0.5)
+    assert not [message for _, message in sent(one.outputs) if isinstance(message, Heartbeat)]
+    assert not one.leader.is_scouting
 
 
 # Deciding and learning.

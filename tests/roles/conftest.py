@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from concoord_ray.config import Config
 from concoord_ray.net.identity import Address
 from concoord_ray.paxos.view import Member, Role, View
+from concoord_ray.roles import node
 from concoord_ray.roles.boot import Boot, WireMessage
 from concoord_ray.roles.node import Node
 
@@ -30,6 +31,16 @@ class NoDiscovery:
 
 def boot(role: Role, **settings: Any) -> Boot:
     return Boot("here", "e" * 32, b"s" * 32, Config(**settings), role, 0, "concoord")
+
+
+@pytest.fixture(autouse=True)
+def no_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A role that is broken ends its process, which here is that of all tests."""
+
+    def fail(member: Member, error: BaseException) -> NoReturn:
+        raise AssertionError(f"{member} is broken: {error!r}") from error
+
+    monkeypatch.setattr(node, "exit_broken", fail)
 
 
 @pytest.fixture

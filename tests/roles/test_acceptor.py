@@ -52,7 +52,7 @@ async def asked_before_and_after(it: Boot, monkeypatch: pytest.MonkeyPatch) -> N
     discovery = Undecided()
     role = AcceptorRole(it, PLACE, discovery)
     sent: list[tuple[Member, bytes]] = []
-    monkeypatch.setattr(role.node.links, "send", lambda to, payload: sent.append((to, payload)))
+    monkeypatch.setattr(role.node.links, "send", lambda to, payload, **_: sent.append((to, payload)))
     await role.start()
     view = view_of(role)
     asking = P1a(view, Ballot(1, 0, 1), 0)

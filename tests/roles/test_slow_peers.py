@@ -10,13 +10,14 @@ import pytest
 
 from concoord_ray.errors import Overloaded
 from concoord_ray.paxos.ballot import Ballot
-from concoord_ray.paxos.messages import Decisions, P1b, P2a, PValue
+from concoord_ray.paxos.messages import Decisions, Heartbeat, P1b, P2a, Ping, PValue
+from concoord_ray.paxos.outputs import Send
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Whereabouts, decode
 from concoord_ray.roles.bulk import Bulk
 from concoord_ray.roles.gateway import GatewayRole, Parcel
 from concoord_ray.roles.replies import Replies
-from concoord_ray.rsm.command import Call, Entry, Leading, Outcome, Reply, Request, ServiceMessage
+from concoord_ray.rsm.command import Call, Entry, Kept, Leading, Outcome, Reply, Request, ServiceMessage
 from concoord_ray.rsm.wire import encode_message, encode_plain
 from tests.roles.conftest import LEADER, NoDiscovery, Sent, boot
 
@@ -33,6 +34,9 @@ class Lines:
         self.sent: list[tuple[Member, Any]] = []
         self.wanted: dict[Member, Callable[[], None]] = {}
         self.closed: list[Member] = []
+        self.urgent: list[bool] = []
+        #: Whether everything sent has left.
+        self.has_passed = False
 
     def has_room(self, to: Member) -> bool:
         return to not in self.crowded
@@ -40,9 +44,13 @@ class Lines:
     def when_room(self, to: Member, callback: Callable[[], None]) -> None:
         self.wanted[to] = callback
 
-    def send(self, to: Member, payload: bytes) -> bool:
+    def send(self, to: Member, payload: bytes, *, urgent: bool = False) -> bool:
         self.sent.append((to, decode(payload)))
+        self.urgent.append(urgent)
         return True
+
+    def mark(self, to: Member) -> Lines:
+        return self
 
     def disconnect(self, member: Member) -> None:
         self.closed.append(member)
@@ -86,6 +94,16 @@ def test_what_waits_for_who_has_left_is_forgotten() -> None:
     assert lines.sent == []
 
 
+def test_the_word_that_a_lease_is_kept_waits_for_no_answer() -> None:
+    lines, told = Lines(), list[tuple[str, Member]]()
+    one = replies(lines, told)
+    lines.crowded.add(SLOW)
+    one.send(SLOW, answer(1))
+    one.send(SLOW, Kept(5, 77))
+    assert lines.sent == [(SLOW, Kept(5, 77))]
+    assert lines.urgent == [True]
+
+
 def test_who_asks_without_end_and_takes_nothing_is_left() -> None:
     lines, told = Lines(), list[tuple[str, Member]]()
     one = replies(lines, told, limit=10)
@@ -98,6 +116,19 @@ def test_who_asks_without_end_and_takes_nothing_is_left() -> None:
 # Large values to peers.
 
 
+def to_peers(lines: Lines) -> Bulk:
+    stands_for: Any = lines
+    return Bulk(stands_for, 0.25)
+
+
+def sent_to(lines: Lines, bulk: Bulk, message: Any, now_s: float, to: tuple[Member, ...] = (QUICK,)) -> list[Member]:
+    """To whom of ``to`` the message goes."""
+    lines.sent.clear()
+    bulk.send([Send(to, message)], now_s)
+    assert all(sent == message for _, sent in lines.sent)
+    return [member for member, _ in lines.sent]
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -107,30 +138,52 @@ def test_who_asks_without_end_and_takes_nothing_is_left() -> None:
     ],
 )
 def test_a_large_value_is_not_sent_to_whom_others_wait_for(message: Any) -> None:
-    lines: Any = Lines()
+    lines = Lines()
     lines.crowded.add(SLOW)
-    bulk = Bulk(lines, 0.25)
-    assert list(bulk.receivers((SLOW, QUICK), message, 0.0)) == [QUICK]
+    bulk = to_peers(lines)
+    assert sent_to(lines, bulk, message, 0.0, (SLOW, QUICK)) == [QUICK]
     lines.crowded.clear()
-    assert SLOW in bulk.receivers((SLOW, QUICK), message, 0.25)
+    assert sent_to(lines, bulk, message, 0.25, (SLOW, QUICK)) == [SLOW]
 
 
 def test_a_small_one_always_is() -> None:
-    lines: Any = Lines()
+    lines = Lines()
     lines.crowded.add(SLOW)
-    assert list(Bulk(lines, 0.25).receivers((SLOW,), P2a(0, BALLOT, 5, b"small"), 0.0)) == [SLOW]
+    bulk, message = to_peers(lines), P2a(0, BALLOT, 5, b"small")
+    assert [sent_to(lines, bulk, message, now_s, (SLOW,)) for now_s in (0.0, 0.1)] == [[SLOW], [SLOW]]
 
 
-def test_a_large_value_is_repeated_when_its_connection_was_lost_or_after_long() -> None:
-    lines: Any = Lines()
-    bulk = Bulk(lines, 0.25)
-    message = P2a(0, BALLOT, 5, LARGE)
-    assert list(bulk.receivers((QUICK,), message, 0.0)) == [QUICK]
-    assert list(bulk.receivers((QUICK,), message, 0.25)) == []
-    assert list(bulk.receivers((QUICK,), P2a(0, BALLOT, 6, LARGE), 0.3)) == [QUICK]
+def test_a_large_value_is_repeated_long_after_it_has_left_or_when_its_connection_was_lost() -> None:
+    lines = Lines()
+    bulk = to_peers(lines)
+    one, other = P2a(0, BALLOT, 5, LARGE), P2a(0, BALLOT, 6, LARGE)
+    assert sent_to(lines, bulk, one, 0.0) == sent_to(lines, bulk, other, 0.0) == [QUICK]
+    assert sent_to(lines, bulk, one, 100.0) == sent_to(lines, bulk, other, 100.0) == []
+    lines.has_passed = True
+    assert sent_to(lines, bulk, one, 101.0) == sent_to(lines, bulk, one, 102.9) == []
+    lines.has_passed = False
+    assert sent_to(lines, bulk, one, 103.1) == [QUICK]
+    assert sent_to(lines, bulk, one, 106.0) == []
     bulk.disconnected(QUICK)
-    assert list(bulk.receivers((QUICK,), P2a(0, BALLOT, 6, LARGE), 0.4)) == [QUICK]
-    assert list(bulk.receivers((QUICK,), P2a(0, BALLOT, 6, LARGE), 10.0)) == [QUICK]
+    assert sent_to(lines, bulk, one, 106.0) == [QUICK]
+
+
+def test_a_page_of_decisions_is_not_sent_while_another_that_brings_its_first_slot_is_on_its_way() -> None:
+    """A heartbeat overtakes the decisions that it counts, and whoever it tells of them asks for them."""
+    lines = Lines()
+    bulk = to_peers(lines)
+    assert sent_to(lines, bulk, Decisions(0, 5, (LARGE, LARGE), 7), 0.0) == [QUICK]
+    assert sent_to(lines, bulk, Decisions(0, 6, (LARGE, LARGE), 8), 0.1) == []
+    assert sent_to(lines, bulk, Decisions(0, 7, (LARGE,), 8), 0.1) == [QUICK]
+    assert sent_to(lines, bulk, P2a(0, BALLOT, 5, LARGE), 0.1) == [QUICK]
+
+
+def test_what_shows_that_somebody_lives_is_urgent_and_values_are_not() -> None:
+    lines = Lines()
+    bulk = to_peers(lines)
+    for message in (P2a(0, BALLOT, 5, b"v"), Heartbeat(0, BALLOT, 5, 0), Ping(0, 1, 0), Decisions(0, 5, (b"v",), 6)):
+        sent_to(lines, bulk, message, 0.0)
+    assert lines.urgent == [False, True, True, False]
 
 
 # A gateway.
