@@ -54,8 +54,10 @@ from concoord_ray.rsm.stack import even_stack
 from concoord_ray.rsm.waiters import PARKED, Waiter
 from concoord_ray.rsm.wire import decode_batch, decode_command
 
-#: What a snapshot holds of an executor. The rest begins anew with each slot, or is for ``take_applied`` alone.
+#: What a snapshot holds of an executor. The rest begins anew with each slot, or is for ``take_applied`` alone. Objects
+#: come first: so it is known of which of them anything is that cannot be restored.
 STATE = (
+    "_objects",
     "time_ns",
     "wall_ns",
     "next_slot",
@@ -68,7 +70,6 @@ STATE = (
     "_parked",
     "_kept_bytes",
     "_grants",
-    "_objects",
     "_replies",
     "_checkpoint_slot",
     "size",
@@ -291,7 +292,7 @@ class Executor(Calls):
         """Take over the state of a snapshot of the same ensemble: as if every slot below it had been executed here.
 
         ``take_applied`` tells the sessions that live then as opened, and those that lived here only as ended. Raises
-        SnapshotUnusable, and then nothing has changed.
+        SnapshotUnusable, which names the object that could not be restored, and then nothing has changed.
         """
         state, types = snapshot.read(data, self._ensemble, self)
         before = self._sessions

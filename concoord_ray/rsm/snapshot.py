@@ -10,7 +10,9 @@ kept. (Code that is installed goes by name, and what it keeps in classes and mod
 
 **Whole or not at all.** What could not be in a snapshot is found when an object is created (``unpicklable``). What a
 method brings into the state later fails the snapshot, with the name of the object. And where code of users restores
-itself, a snapshot is not given away before it was unpickled once: slots are forgotten in the belief that it can be.
+itself (``rebuilding``), a snapshot is not given away before it was unpickled once: slots are forgotten in the belief
+that it can be. What can be unpickled here may fail elsewhere, for want of a file or a module: then it is said of which
+object it is, and which code raised.
 
 **Out of order.** A pickle follows references by recursion, and gives an object its attributes after all that they
 refer to. So a linked list of some hundred entries exceeds Python's stack, and two keys with a ``__hash__`` of their own
@@ -37,9 +39,10 @@ from typing import Any
 
 import msgspec
 
-from concoord_ray.errors import ConcoordError
-from concoord_ray.rsm.codec import Types, Unpickler, came_by_value, said
+from concoord_ray.errors import ConcoordError, StorageError
+from concoord_ray.rsm.codec import Types, Unpickler, said
 from concoord_ray.rsm.command import ObjectInfo
+from concoord_ray.rsm.rebuilding import raised_in, runs_to_restore
 from concoord_ray.rsm.rope import Rope
 from concoord_ray.rsm.unpicklable import StatePickler, by_address, fault_of, is_too_deep, without_collections
 from concoord_ray.rsm.wire import encode_message
@@ -48,16 +51,9 @@ _FORMAT = 1
 _MAGIC = b"CCRS"
 #: Magic, format, and how many bytes the header has.
 _PREFIX = struct.Struct(">4sHI")
-#: Methods that run, or are needed, while an object is unpickled.
-_RESTORING = (
-    "__getattr__",
-    "__getattribute__",
-    "__hash__",
-    "__new__",
-    "__reduce__",
-    "__reduce_ex__",
-    "__setattr__",
-    "__setstate__",
+_ADVICE = (
+    "Every replica that restores this state runs that code: put right on this node what it needs, and the replica goes "
+    "on by itself when it tries again. If it is the object that is at fault, change or delete it while others serve."
 )
 
 
@@ -79,8 +75,16 @@ class Interrupted(Exception):
     """Raised by whoever takes a snapshot when it takes too long; nothing was changed."""
 
 
-class SnapshotUnusable(ConcoordError):
-    """The bytes are not a snapshot of this ensemble that this process could restore. Nothing was changed."""
+class SnapshotUnusable(StorageError):
+    """The bytes are not a snapshot of this ensemble that this process could restore. Nothing was changed.
+
+    ``object_id`` is None if it is no object that could not be restored.
+    """
+
+    def __init__(self, text: str, object_id: int | None = None, class_name: str = "") -> None:
+        super().__init__(text)
+        self.object_id = object_id
+        self.class_name = class_name
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
@@ -176,17 +180,51 @@ def read(data: bytes | Rope, ensemble: str, holder: object) -> tuple[Any, Types]
     if head.python != sys.version_info[:2]:
         theirs, ours = (f"{major}.{minor}" for major, minor in (head.python, sys.version_info[:2]))
         raise SnapshotUnusable(f"Python {theirs} took this snapshot and Python {ours} cannot restore it. Use the same.")
-    types = Types()
-    unpickler = Unpickler(rope.reader(body), {**types.makers, (__name__, _holder.__name__): lambda: holder})
+    types, turn = Types(), _Turn()
+    makers = {(__name__, _holder.__name__): lambda: holder, (ObjectInfo.__module__, ObjectInfo.__name__): turn.begin}
+    unpickler = Unpickler(rope.reader(body), {**types.makers, **makers})
     try:
         state = unpickler.load()
+        turn.end()
         while (filling := unpickler.load()) is not None:
             _fill(*filling)
     except (Interrupted, MemoryError):
         raise
     except BaseException as error:  # Whatever damaged bytes, or a user's type, make of it.
-        raise SnapshotUnusable(f"The snapshot cannot be unpickled: {type(error).__name__}: {said(error)}.") from error
+        raise turn.failure(head.next_slot, error) from error
     return state, types
+
+
+class _Turn:
+    """Whose turn it is while a state is unpickled: an object's description comes before the object."""
+
+    def __init__(self) -> None:
+        self._info: ObjectInfo | None = None
+        self._is_in_order = True
+
+    def begin(self, *fields: Any) -> ObjectInfo:
+        """Make the description of an object, whose turn it is then."""
+        info = ObjectInfo(*fields)
+        if self._is_in_order:
+            self._info = info
+        return info
+
+    def end(self) -> None:
+        """What comes now is out of order, and may be any object's."""
+        self._info, self._is_in_order = None, False
+
+    def failure(self, slot: int, error: BaseException) -> SnapshotUnusable:
+        """Who could not be restored, and why."""
+        text = f"The snapshot of slot {slot} cannot be restored"
+        told = f"{type(error).__name__}: {said(error)}{raised_in(error)}. {_ADVICE}"
+        if self._info is None:
+            return SnapshotUnusable(f"{text}: {told}")
+        whose = f"because of {_named(self._info)}, or what it refers to"
+        return SnapshotUnusable(f"{text} {whose}: {told}", self._info.object_id, self._info.class_name)
+
+
+def _named(info: ObjectInfo) -> str:
+    return f"{info.class_name}, object {info.object_id}" + (f" called {info.name!r}" if info.name else "")
 
 
 def _split(rope: Rope) -> tuple[Header, int]:
@@ -218,9 +256,7 @@ class _InOrder(StatePickler):
             return NotImplemented
         if obj is self._holder:
             return _holder, ()
-        self.restores_itself = self.restores_itself or any(
-            vars(base).get(name) is not None for base in kind.__mro__ if came_by_value(base) for name in _RESTORING
-        )
+        self.restores_itself = self.restores_itself or runs_to_restore(obj)
         return super().reducer_override(obj)
 
 
@@ -285,11 +321,11 @@ def _fill(obj: Any, state: Any) -> None:
 
 
 def _failure(error: BaseException, objects: list[tuple[ObjectInfo, Any]]) -> SnapshotFailed:
+    where = raised_in(error.__cause__ or error if isinstance(error, SnapshotUnusable) else error)
     others = by_address(instance for _, instance in objects)
     for info, instance in objects:
         fault = fault_of(instance, others)
         if fault is not None:
-            whose = f"{info.class_name}, object {info.object_id}" + (f" called {info.name!r}" if info.name else "")
-            text = f"No snapshot because of {whose}: {fault.text}."
+            text = f"No snapshot because of {_named(info)}: {fault.text}{where}."
             return SnapshotFailed(text, info.object_id, info.class_name, fault.path)
-    return SnapshotFailed(f"No snapshot: {type(error).__name__}: {said(error)}")
+    return SnapshotFailed(f"No snapshot: {type(error).__name__}: {said(error)}{where}")

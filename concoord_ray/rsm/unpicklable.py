@@ -86,7 +86,7 @@ def fault_of(instance: Any, others: dict[int, Any]) -> Fault | None:
         raise
     except BaseException as error:  # As above.
         text = f"self ({type_name(type(instance))}) can be pickled, but not unpickled: {_told(error)}"
-        return Fault(f"{text}; look at __getattr__, __hash__, __reduce__ and __setstate__ of its attributes")
+        return Fault(f"{text}; look at __getattr__, __hash__, __init__, __reduce__ and __setstate__ of its attributes")
     return None
 
 
@@ -170,11 +170,21 @@ def _search(instance: Any, culprit: Any) -> _Step | None:
         step = todo.popleft()
         if step.part is culprit:
             return step
-        for name, part in _parts(step.part):
+        for name, part in _parts_that_show(step.part):
             if _address(part) not in seen:
                 seen.add(_address(part))
                 todo.append(_Step(part, name, step))
     return None
+
+
+def _parts_that_show(holder: Any) -> Iterator[tuple[str, Any]]:
+    """As many of its parts as can be seen: what raises when it is looked at hides the rest, and nothing else."""
+    try:
+        yield from _parts(holder)
+    except (MemoryError, GeneratorExit):
+        raise
+    except BaseException:  # Whatever a user's type, or its metaclass, raises.
+        return
 
 
 def _parts(holder: Any) -> Iterator[tuple[str, Any]]:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concoord_ray.objects.condition import Condition
@@ -276,6 +276,7 @@ _graphs = st.recursive(
 )
 
 
+@settings(deadline=None)  # A busy machine may take any time.
 @given(_graphs, st.integers(0, 2**64))
 def test_copies_have_the_same_digest_also_when_they_are_sampled(value: Any, seed: int) -> None:
     for other in (again(value), copy.deepcopy(value)):
