@@ -128,6 +128,11 @@ def is_ending(plan: Plan) -> bool:
     return bool(internal_kv._internal_kv_exists(_ending_key(plan.ensemble), namespace=_KV))
 
 
+def erase_ending(plan: Plan) -> None:
+    """The ensemble is not being stopped: nothing of it runs, or it is to begin."""
+    internal_kv._internal_kv_del(_ending_key(plan.ensemble), namespace=_KV)
+
+
 def plan_names() -> list[str]:
     """The names of all ensembles of the cluster."""
     prefix = _plan_key("")
@@ -135,13 +140,15 @@ def plan_names() -> list[str]:
 
 
 def erase(plan: Plan) -> None:
-    """Forget an ensemble."""
+    """Forget an ensemble; not another that has its name by now, since several may stop it at once."""
     erase_places(plan)
     internal_kv._internal_kv_del(_size_key(plan.ensemble), namespace=_KV)
     internal_kv._internal_kv_del(_wanted_key(plan.ensemble), namespace=_KV)
     internal_kv._internal_kv_del(_view_key(plan.ensemble), namespace=_KV)
-    internal_kv._internal_kv_del(_ending_key(plan.ensemble), namespace=_KV)  # With its data it may be back one day.
-    internal_kv._internal_kv_del(_plan_key(plan.name), namespace=_KV)
+    erase_ending(plan)  # With its data it may be back one day.
+    found = find_plan(plan.name)
+    if found is not None and found.ensemble == plan.ensemble:
+        internal_kv._internal_kv_del(_plan_key(plan.name), namespace=_KV)
 
 
 def _plan_key(name: str) -> bytes:

@@ -103,6 +103,7 @@ def judge(storage: str, name: str, kept: list[tuple[str, Kept]]) -> tuple[Found 
 
 def prepare(found: Found) -> None:
     """Say what there is to be started; before the plan is proposed, so that whoever finds the plan can help."""
+    genesis.erase_ending(found.plan)  # Of its last life, if whoever stopped it has died.
     genesis.put_size(found.plan, found.size)
     genesis.propose_view(found.plan, found.view)
     genesis.put_places(found.plan, found.nodes)

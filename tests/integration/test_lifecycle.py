@@ -9,7 +9,7 @@ import pytest
 import ray
 
 import concoord_ray as concoord
-from concoord_ray import actors, genesis
+from concoord_ray import actors, building, genesis
 from tests.integration.conftest import INIT_TIMEOUT_S, MakeEnsemble
 from tests.integration.drivers import Drivers
 from tests.integration.samples import Tally
@@ -118,6 +118,20 @@ def test_nobody_begins_with_an_ensemble_that_is_being_stopped(own_ensemble: Make
         assert concoord.init(ensemble.name, acceptors=1, replicas=1, timeout_s=INIT_TIMEOUT_S).id != ensemble.id
     finally:
         stopping.join()
+
+
+def test_who_stops_an_ensemble_late_leaves_the_next_one_alone(own_ensemble: MakeEnsemble) -> None:
+    old = own_ensemble("late", acceptors=1, replicas=1)
+    plan = genesis.find_plan(old.name)
+    assert plan is not None
+    concoord.shutdown(old.name)
+    new = own_ensemble("late", acceptors=1, replicas=1)
+    building.destroy(plan)
+    assert concoord.list_objects(ensemble=new.name) == []
+    found = genesis.find_plan(new.name)
+    assert found is not None
+    assert found.ensemble == new.id
+    assert not genesis.is_ending(plan)
 
 
 def test_what_does_not_exist_is_told_with_what_does(own_ensemble: MakeEnsemble) -> None:
