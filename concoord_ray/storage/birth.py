@@ -16,7 +16,7 @@ import msgspec
 from concoord_ray.config import Config
 from concoord_ray.errors import StorageCorrupt
 from concoord_ray.paxos.view import View
-from concoord_ray.storage.files import machine_faults, make_directory, replace_file
+from concoord_ray.storage.files import machine_faults, make_directory, replace_file, sync_directory
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +47,17 @@ def directory_of(storage: str, name: str, ensemble: str) -> Path:
 
 
 def has_birth(storage: str, name: str, ensemble: str) -> bool:
-    """Whether a sound one is there. Raises ``StorageFailed`` if it cannot be read."""
+    """Whether a sound one is there, and will be. Raises ``StorageFailed`` if it cannot be read."""
     path = directory_of(storage, name, ensemble) / FILE_NAME
     try:
-        return path.exists() and read_birth(path).ensemble == ensemble
+        is_there = path.exists() and read_birth(path).ensemble == ensemble
     except StorageCorrupt as error:
         logger.warning("%s", error)
         return False
+    if is_there:
+        with machine_faults(path):
+            sync_directory(path.parent)  # Who wrote it may not have come so far.
+    return is_there
 
 
 def write_birth(birth: Birth) -> None:

@@ -44,11 +44,22 @@ def sync_directory(directory: Path) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Create a directory and those above it, durably; no error if it is there."""
-    if not directory.is_dir():
-        make_directory(directory.parent)
-        directory.mkdir(exist_ok=True)
-        sync_directory(directory.parent)
+    """Create a directory and those above it, durably; no error if it is there.
+
+    Those that are there may be so since a moment ago, made by a process that has not come to its sync, or died before
+    it. So their names are synced as well, as far up as a process like this one could have made them.
+    """
+    if directory.is_dir() and not _could_be_new(directory):
+        return
+    make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    sync_directory(directory.parent)
+
+
+def _could_be_new(directory: Path) -> bool:
+    """Whether this user could have made it; a mount point is none that anybody has made."""
+    above = directory.parent
+    return os.access(above, os.R_OK | os.W_OK) and not os.path.ismount(directory)
 
 
 def replace_file(path: Path, temporary: Path, pieces: Iterable[bytes | memoryview]) -> None:

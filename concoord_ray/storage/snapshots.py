@@ -2,12 +2,13 @@
 
 A file is there as a whole or not at all, and is served only if every byte of it is what was written. It begins with a
 header that says what it is (magic, format, ensemble, slot, Python version, length and checksum of the content) and has
-a checksum of its own. A file that does not verify is renamed to ``*.corrupt``, never deleted, and the one before it is
-tried: an older snapshot is as true, there is only more log to execute after it.
+a checksum of its own. A file that does not verify is renamed to ``*.corrupt``, and the one before it is tried: an older
+snapshot is as true, there is only more log to execute after it. Of those that were renamed the last few are kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import struct
@@ -33,6 +34,10 @@ _CHECKSUM_BYTES = 8
 _DIGEST_BYTES = 32
 _BLOCK_BYTES = 1 << 20
 _NAME = re.compile(r"snapshot-(\d{20})")
+#: What the name of one that is not used any more ends with, and how many of these are kept to be looked at: a replica
+#: that goes wrong again and again would fill the disk with them.
+_ASIDE = ".corrupt"
+_KEPT_ASIDE = 4
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
@@ -108,6 +113,7 @@ class SnapshotFiles:
             opened.callback(self._lock.release)
             for partial in directory.glob("snapshot-*.tmp"):
                 partial.unlink()
+            sync_directory(directory)  # An earlier life may have died between the name of its last and the sync of it.
             opened.pop_all()
 
     @property
@@ -127,7 +133,7 @@ class SnapshotFiles:
         write_file(path, data, ensemble=self._ensemble, slot=slot)
         with machine_faults(self._directory):
             for old in self._newest_first()[self._keep :]:
-                old.unlink()
+                old.unlink(missing_ok=True)  # It may be set aside meanwhile, by another thread.
         return path
 
     def newest(self) -> tuple[int, bytes] | None:
@@ -149,8 +155,8 @@ class SnapshotFiles:
         return None
 
     def set_all_aside(self) -> None:
-        """Go on from none of these any more: what they hold may be wrong. They are renamed, not deleted."""
-        for path in self._newest_first():
+        """Go on from none of these any more: what they hold may be wrong. They are renamed, and the last few kept."""
+        for path in reversed(self._newest_first()):
             self._set_aside(path)
 
     def close(self) -> None:
@@ -161,9 +167,12 @@ class SnapshotFiles:
         return sorted((path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
     def _set_aside(self, path: Path) -> Path:
-        aside = path.with_name(path.name + ".corrupt")
+        aside = path.with_name(path.name + _ASIDE)
         with machine_faults(path):
-            path.rename(aside)
+            with contextlib.suppress(FileNotFoundError):  # The oldest is deleted when another thread has written one.
+                path.rename(aside)
+            for old in sorted(self._directory.glob(f"snapshot-*{_ASIDE}"), key=_renamed_at)[:-_KEPT_ASIDE]:
+                old.unlink(missing_ok=True)
             sync_directory(self._directory)
         return aside
 
@@ -178,6 +187,10 @@ class SnapshotFiles:
                 f"{path} was written by Python 3.{header.python}; what it holds can be read by that version alone, and "
                 f"this is 3.{sys.version_info.minor}. Start the ensemble with the Python that it had."
             )
+
+
+def _renamed_at(path: Path) -> tuple[int, str]:
+    return path.stat().st_ctime_ns, path.name
 
 
 def _blocks(pieces: Iterable[bytes]) -> Iterator[memoryview]:
