@@ -20,7 +20,7 @@ twice as much in each as it adds and a little more, so that no commit waits for 
 
 from __future__ import annotations
 
-import itertools
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -40,6 +40,8 @@ from concoord_ray.storage.watermark import Mark, Watermark, read_watermark
 _NEVER_TRUNCATED = Truncated(0, 0)
 _PURGED_ROWS = 256
 _PURGED_BYTES = 1 << 20
+#: How many directories of a member that are not to be used any more are there to be looked at.
+_KEPT_ASIDE = 8
 
 
 @dataclass(slots=True)
@@ -289,15 +291,20 @@ def read_contents(directory: Path, is_wanted: Callable[[Record], bool]) -> Conte
 def set_aside(directory: Path, why: str = "corrupt") -> Path:
     """Move data that are not to be used any more out of the way, and return where they are.
 
-    Nothing is deleted. Raises ``StorageError`` if a process has the directory, ``StorageFailed`` if it cannot be moved.
+    The last few of a directory are kept: a disk that spoils its data again and again would fill up with them. Raises
+    ``StorageError`` if a process has the directory, ``StorageFailed`` if it cannot be moved.
     """
+    prefix = f"{directory.name}.{why}-"
     with machine_faults(directory):
         lock = DirectoryLock(directory)
         try:
-            names = (directory.with_name(f"{directory.name}.{why}-{n}") for n in itertools.count(1))
-            aside = next(name for name in names if not name.exists())
+            names = (path.name.removeprefix(prefix) for path in directory.parent.glob(f"{prefix}*"))
+            numbers = sorted(int(name) for name in names if name.isdecimal())
+            aside = directory.with_name(f"{prefix}{max(numbers, default=0) + 1}")
             directory.rename(aside)
             sync_directory(directory.parent)
+            for number in numbers[: 1 - _KEPT_ASIDE]:
+                shutil.rmtree(directory.with_name(f"{prefix}{number}"), ignore_errors=True)
         finally:
             lock.release()
     return aside

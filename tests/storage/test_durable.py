@@ -191,7 +191,7 @@ def test_data_of_another_member_are_refused_and_left_alone(tmp_path: Path) -> No
     assert records(tmp_path / "data") == list(START)
 
 
-def test_set_aside_deletes_nothing_and_makes_room_for_a_new_life(tmp_path: Path) -> None:
+def test_set_aside_makes_room_for_a_new_life(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for life in (1, 2):
         with opened(data, incarnation=life) as storage:
@@ -204,6 +204,20 @@ def test_set_aside_deletes_nothing_and_makes_room_for_a_new_life(tmp_path: Path)
     assert records(tmp_path / "data.corrupt-2") == [accepted(2), Promised(0, LOW)]
     with pytest.raises(StorageFailed, match="No such file"):
         set_aside(data)
+
+
+def test_of_what_was_set_aside_the_last_are_kept(tmp_path: Path) -> None:
+    """Numbers are not used again, so the highest is the newest."""
+    data = tmp_path / "data"
+    for name in ("data.corrupt-x", "data.2", "data.retired-1"):
+        (tmp_path / name).mkdir()
+    for number in range(1, 13):
+        data.mkdir()
+        (data / "file").write_bytes(b"%d" % number)
+        assert set_aside(data) == tmp_path / f"data.corrupt-{number}"
+    left = {path.name: path for path in tmp_path.iterdir()}
+    assert left.keys() == {f"data.corrupt-{n}" for n in range(5, 13)} | {"data.corrupt-x", "data.2", "data.retired-1"}
+    assert (left["data.corrupt-12"] / "file").read_bytes() == b"12"
 
 
 def test_after_a_full_disk_nothing_is_written_any_more(tmp_path: Path) -> None:
