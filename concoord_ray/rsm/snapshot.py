@@ -53,7 +53,8 @@ _MAGIC = b"CCRS"
 _PREFIX = struct.Struct(">4sHI")
 _ADVICE = (
     "Every replica that restores this state runs that code: put right on this node what it needs, and the replica goes "
-    "on by itself when it tries again. If it is the object that is at fault, change or delete it while others serve."
+    "on by itself when it tries again. If the object is at fault, change or delete it while other replicas serve, then "
+    "move the data directory of this one away: it gets their state."
 )
 
 
