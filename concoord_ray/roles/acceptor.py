@@ -49,16 +49,16 @@ class AcceptorRole:
         self._joining: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen at once, vote in the views that name this incarnation."""
+        """Listen at once, vote in the views that name this incarnation. What raises leaves the data to others."""
         loop = asyncio.get_running_loop()
-        if self._durable is not None:
-            try:
+        try:
+            if self._durable is not None:
                 self._core.restore(self._durable.load())
-            except BaseException:
-                self._durable.close()
-                raise
-            self._storage = GroupCommit(self._durable.append, loop, self.broken)
-        await self.node.start()
+                self._storage = GroupCommit(self._durable.append, loop, self.broken)
+            await self.node.start()
+        except BaseException:  # Or the next attempt would find them in use, and begin without them.
+            await self._let_go()
+            raise
         if self._core.view is None or not self._is_certified:
             self._joining = loop.create_task(self._join())
             self._joining.add_done_callback(self.node.task_ended)
@@ -66,6 +66,9 @@ class AcceptorRole:
     async def stop(self) -> None:
         """Leave."""
         await self.node.stop()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
         if isinstance(self._storage, GroupCommit):
             await self._storage.close()
         if self._durable is not None:

@@ -71,7 +71,12 @@ class ReplicaRole:
         """Listen at once, take part once the view is known. Raises ``StorageError`` if there is no place for data."""
         if self._config.storage:
             self._archive = await asyncio.to_thread(Archive, self.node.boot, self.broken)
-        await self.node.start()
+        try:
+            await self.node.start()
+        except BaseException:  # The next attempt is this process's, too, and must not find its data in use.
+            if self._archive is not None:
+                await self._archive.close()
+            raise
         self._starting = asyncio.get_running_loop().create_task(self._begin())
         self._starting.add_done_callback(self.node.task_ended)
 
