@@ -140,7 +140,10 @@ class _Look:
         """By the name: a file is there as a whole or not at all, and to read it all may take long."""
         if self._is_in_use(directory):
             return NO_SNAPSHOT
-        names = [_SNAPSHOT.fullmatch(path.name) for path in directory.iterdir()]
+        try:
+            names = [_SNAPSHOT.fullmatch(path.name) for path in directory.iterdir()]
+        except FileNotFoundError:  # It was set aside just now.
+            return NO_SNAPSHOT
         return max((int(name[1]) for name in names if name is not None), default=NO_SNAPSHOT)
 
     def _is_in_use(self, directory: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from concoord_ray.paxos.view import Role
+from concoord_ray.storage import survey as survey_module
 from concoord_ray.storage.birth import FILE_NAME as BIRTH
 from concoord_ray.storage.birth import directory_of, has_birth, read_birth, write_birth
 from concoord_ray.storage.database import FILE_NAME, sound_rows
@@ -91,6 +92,24 @@ def test_an_acceptor_that_was_killed_while_its_data_were_created_has_none(disk: 
     before = bytes_in(disk.root)
     assert look(disk).acceptors == {}
     assert bytes_in(disk.root) == before
+
+
+def test_a_member_that_is_set_aside_meanwhile_hides_no_other(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.vote(0, FIRST)
+    gone = disk.save(1, 5)
+    disk.save(2, 7)
+    look_at = survey_module._is_locked
+
+    def is_locked(directory: Path) -> bool:
+        is_it = look_at(directory)
+        if directory == gone:
+            set_aside(directory)
+        return is_it
+
+    monkeypatch.setattr(survey_module, "_is_locked", is_locked)
+    kept = look(disk)
+    assert kept.replicas == {1: NO_SNAPSHOT, 2: 7}
+    assert votes_of(kept, 0).joined
 
 
 def test_what_is_broken_is_named(disk: Disk) -> None:
