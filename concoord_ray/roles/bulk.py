@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from concoord_ray.net.connection import Mark
-from concoord_ray.net.links import Links
 from concoord_ray.paxos.ballot import Ballot
 from concoord_ray.paxos.messages import Decisions, P1b, P2a
 from concoord_ray.paxos.outputs import Send
@@ -23,6 +22,27 @@ from concoord_ray.roles.boot import URGENT, encode
 _LARGE_BYTES = 64 << 10
 #: How many intervals of retransmission after it has left it is repeated all the same.
 _PATIENCE = 8
+
+
+class Mark(Protocol):
+    """A place in what was sent to somebody."""
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether everything before it has left this process, or never will."""
+
+
+class Lines(Protocol):
+    """How peers are reached: ``net.links.Links``."""
+
+    def has_room(self, to: Member, /) -> bool:
+        """Whether little waits to be sent to a member."""
+
+    def mark(self, to: Member, /) -> Mark | None:
+        """The end of what was sent to a member until now; None if it is not connected."""
+
+    def send(self, to: Member, payload: bytes, /, *, urgent: bool = False) -> bool:
+        """Send; False if that was in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +72,8 @@ class _OnItsWay:
 class Bulk:
     """Sends to peers what a core wants sent."""
 
-    def __init__(self, links: Links, retransmit_interval_s: float) -> None:
-        self._links = links
+    def __init__(self, lines: Lines, retransmit_interval_s: float) -> None:
+        self._lines = lines
         self._patience_s = _PATIENCE * retransmit_interval_s
         self._on_their_way: dict[Member, list[_OnItsWay]] = {}
 
@@ -67,8 +87,8 @@ class Bulk:
             payload = encode(send.message)
             is_urgent = type(send.message) in URGENT
             for member in to:
-                if self._links.send(member, payload, urgent=is_urgent) and slots is not None:
-                    self._on_their_way.setdefault(member, []).append(_OnItsWay(slots, self._links.mark(member)))
+                if self._lines.send(member, payload, urgent=is_urgent) and slots is not None:
+                    self._on_their_way.setdefault(member, []).append(_OnItsWay(slots, self._lines.mark(member)))
 
     def disconnected(self, member: Member) -> None:
         """What was on its way to a member may be lost."""
@@ -80,7 +100,7 @@ class Bulk:
             sent[:] = [each for each in sent if not self._has_arrived(each, now_s)]
             if any(each.slots.brings(slots) for each in sent):
                 return False
-        return self._links.has_room(to)
+        return self._lines.has_room(to)
 
     def _has_arrived(self, one: _OnItsWay, now_s: float) -> bool:
         if one.passed_at_s is None and (one.end is None or one.end.has_passed):

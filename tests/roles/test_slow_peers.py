@@ -117,8 +117,7 @@ def test_who_asks_without_end_and_takes_nothing_is_left() -> None:
 
 
 def to_peers(lines: Lines) -> Bulk:
-    stands_for: Any = lines
-    return Bulk(stands_for, 0.25)
+    return Bulk(lines, 0.25)
 
 
 def sent_to(lines: Lines, bulk: Bulk, message: Any, now_s: float, to: tuple[Member, ...] = (QUICK,)) -> list[Member]:

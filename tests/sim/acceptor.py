@@ -6,28 +6,31 @@ step sends leaves.
 
 from __future__ import annotations
 
+from concoord_ray.config import Config
 from concoord_ray.paxos.acceptor import Acceptor
 from concoord_ray.paxos.messages import P1a, P2a, Ping
 from concoord_ray.paxos.outputs import Outputs
 from concoord_ray.paxos.view import Member, View
-from concoord_ray.roles.boot import decode, encode
+from concoord_ray.roles.boot import decode
 from tests.sim.disk import Journal
 from tests.sim.host import Host
 from tests.sim.invariants import Watch
+from tests.sim.lines import bulk_of
 from tests.sim.network import Network
 
 
 class AcceptorShell:
     """One life of one acceptor."""
 
-    def __init__(self, journal: Journal, host: Host, network: Network, watch: Watch, *, page_bytes: int) -> None:
+    def __init__(self, journal: Journal, host: Host, network: Network, watch: Watch, config: Config) -> None:
         self.me = journal.me
-        self._network = network
         self._watch = watch
-        self._core = Acceptor(self.me, page_bytes=page_bytes)
+        self._core = Acceptor(self.me, page_bytes=config.catch_up_page_bytes)
         watch.acceptor_restarted(self.me, list(journal.records))  # Also without any: what was not answered may be gone.
         self._core.restore(journal.records)
         self._journal = journal
+        self._clock = host.clock
+        self._bulk = bulk_of(self.me, network, config)
         network.attach(self.me, host, self)
 
     @property
@@ -54,6 +57,7 @@ class AcceptorShell:
 
     def closed(self, peer: Member) -> None:
         """An acceptor waits to be asked."""
+        self._bulk.disconnected(peer)
 
     def _perform(self) -> None:
         outputs = self._core.outputs.take()
@@ -63,6 +67,4 @@ class AcceptorShell:
     def _send(self, outputs: Outputs) -> None:
         for send in outputs.send:
             self._watch.acceptor_sends(self.me, send)
-            data = encode(send.message)
-            for to in send.to:
-                self._network.send(self.me, to, data)
+        self._bulk.send(outputs.send, self._clock.now())

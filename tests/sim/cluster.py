@@ -269,9 +269,7 @@ class Cluster(ABC, Generic[R]):
         journal = disk.open(fresh, lambda: self._stop(host))
         if not is_first and journal.me != former:
             self.lost_at_s[index] = self.scheduler.now_s
-        shell = self.acceptors[index] = AcceptorShell(
-            journal, host, self.network, self.watch, page_bytes=self.scenario.config.catch_up_page_bytes
-        )
+        shell = self.acceptors[index] = AcceptorShell(journal, host, self.network, self.watch, self.scenario.config)
         host.dispatch(lambda: shell.join(self.view))
 
     def _start_replica(self, index: int) -> None:

@@ -8,10 +8,11 @@ an old connection is ever seen in a new one.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from concoord_ray.paxos.view import Member
-from tests.sim.clock import to_ns
+from tests.sim.clock import Scheduler, to_ns
 
 if TYPE_CHECKING:
     from tests.sim.network import Network
@@ -26,11 +27,13 @@ def _pair(one: Member, other: Member) -> Pair:
 class _Pipe:
     """One direction: items in order, each with the earliest time at which it may arrive. ``None`` is the close."""
 
-    __slots__ = ("queue", "scheduled")
+    __slots__ = ("free_ns", "queue", "scheduled")
 
     def __init__(self) -> None:
         self.queue: deque[tuple[int, bytes | None]] = deque()
         self.scheduled = False
+        #: When all that was sent has left.
+        self.free_ns = 0
 
 
 class _Connection:
@@ -40,12 +43,33 @@ class _Connection:
         self.pair = pair
         self.host_of = dict(zip(pair, hosts, strict=True))
         self.pipe_to = {member: _Pipe() for member in pair}
+        #: Where the network is thin: for what overtakes.
+        self.urgent_pipe_to = {member: _Pipe() for member in pair}
         #: True once the end was told that it is connected: only then may it send.
         self.ends: dict[Member, bool] = dict.fromkeys(pair, False)
         self.untold: dict[Member, None] = {}
 
+    def drop(self, to: Member) -> None:
+        """What is under way to one end is lost."""
+        self.pipe_to[to].queue.clear()
+        self.urgent_pipe_to[to].queue.clear()
+
     def peer(self, member: Member) -> Member:
         return self.pair[1] if member == self.pair[0] else self.pair[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in what one end of a connection sends: implements ``roles.bulk.Mark``."""
+
+    connection: _Connection
+    to: Member
+    free_ns: int
+    scheduler: Scheduler
+
+    @property
+    def has_passed(self) -> bool:
+        return self.to not in self.connection.ends or self.scheduler.now_ns >= self.free_ns
 
 
 class Connections:
@@ -72,14 +96,27 @@ class Connections:
         connection = self._current.get(_pair(member, peer))
         return connection is not None and connection.ends.get(member, False)
 
-    def send(self, sender: Member, to: Member, data: bytes) -> None:
+    def waiting_bytes(self, member: Member, peer: Member) -> int:
+        connection = self._current.get(_pair(member, peer))
+        if connection is None:
+            return 0
+        waiting_ns = connection.pipe_to[peer].free_ns - self._network.scheduler.now_ns
+        return max(0, round(waiting_ns * self._network.profile.bytes_per_s / 1e9))
+
+    def mark(self, member: Member, peer: Member) -> Mark | None:
+        connection = self._current.get(_pair(member, peer))
+        if connection is None:
+            return None
+        return Mark(connection, peer, connection.pipe_to[peer].free_ns, self._network.scheduler)
+
+    def send(self, sender: Member, to: Member, data: bytes, *, urgent: bool) -> None:
         connection = self._current.get(_pair(sender, to))
         if connection is None or not connection.ends.get(sender, False):
             self._network.lose(sender, to, data, "not connected")
         elif to not in connection.ends:
             self._network.lose(sender, to, data, "connection closed")
         else:
-            self._enqueue(connection, to, data)
+            self._enqueue(connection, to, data, urgent=urgent)
 
     def member_gone(self, member: Member) -> None:
         """Its process died: the kernel closes its connections, with or without sending what was under way."""
@@ -100,7 +137,8 @@ class Connections:
                 for member in connection.pair:
                     self._notice_later(connection, member, since_ns)
             for member in connection.pair:
-                self._pump(connection, member)
+                self._pump(connection, member, connection.pipe_to[member])
+                self._pump(connection, member, connection.urgent_pipe_to[member])
         self.retry()
 
     def retry(self) -> None:
@@ -158,9 +196,9 @@ class Connections:
         if connection.ends.pop(member, None) is None:
             return
         peer = connection.peer(member)
-        connection.pipe_to[member].queue.clear()
+        connection.drop(member)
         if not flush:
-            connection.pipe_to[peer].queue.clear()
+            connection.drop(peer)
         if peer in connection.ends:
             self._enqueue(connection, peer, None)
         where = self._network.at(member)
@@ -199,24 +237,28 @@ class Connections:
 
         self._network.scheduler.after(delay_s, notice)
 
-    def _enqueue(self, connection: _Connection, to: Member, item: bytes | None) -> None:
+    def _enqueue(self, connection: _Connection, to: Member, item: bytes | None, *, urgent: bool = False) -> None:
         # What is ready before its turn waits for what was sent before it, as in TCP.
-        ready_ns = self._network.scheduler.now_ns + to_ns(self._network.delay_s())
-        connection.pipe_to[to].queue.append((ready_ns, item))
-        self._pump(connection, to)
+        now_ns, bytes_per_s = self._network.scheduler.now_ns, self._network.profile.bytes_per_s
+        pipe, ready_ns = connection.pipe_to[to], now_ns + to_ns(self._network.delay_s())
+        if bytes_per_s and urgent:
+            pipe = connection.urgent_pipe_to[to]
+        elif bytes_per_s:
+            pipe.free_ns = max(now_ns, pipe.free_ns) + to_ns(len(item or b"") / bytes_per_s)
+            ready_ns += pipe.free_ns - now_ns
+        pipe.queue.append((ready_ns, item))
+        self._pump(connection, to, pipe)
 
-    def _pump(self, connection: _Connection, to: Member) -> None:
+    def _pump(self, connection: _Connection, to: Member, pipe: _Pipe) -> None:
         """See that what is due is delivered, in order; nothing passes a cut or clogged link, not even the close.
 
         Never at once: whoever sends is in the middle of a step, and what arrives is a step of its own.
         """
-        pipe = connection.pipe_to[to]
         if pipe.queue and not pipe.scheduled and self._is_passable(connection, to):
             pipe.scheduled = True
-            self._network.scheduler.at_ns(pipe.queue[0][0], lambda: self._due(connection, to))
+            self._network.scheduler.at_ns(pipe.queue[0][0], lambda: self._due(connection, to, pipe))
 
-    def _due(self, connection: _Connection, to: Member) -> None:
-        pipe = connection.pipe_to[to]
+    def _due(self, connection: _Connection, to: Member, pipe: _Pipe) -> None:
         pipe.scheduled = False
         if not pipe.queue or not self._is_passable(connection, to):
             return
@@ -225,7 +267,7 @@ class Connections:
             self._close_end(connection, to, flush=False)
         else:
             self._network.deliver(connection.peer(to), to, item)
-        self._pump(connection, to)
+        self._pump(connection, to, pipe)
 
     def _is_passable(self, connection: _Connection, to: Member) -> bool:
         source, target = connection.host_of[connection.peer(to)], connection.host_of[to]

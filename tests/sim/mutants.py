@@ -189,7 +189,7 @@ PAXOS = (
         lambda: patch.object(Leader, "receive_p2b", _counts_stale(Leader.receive_p2b)),
         frozenset({"ChosenByMajority"}),
         600,
-        first_seed=1700,
+        first_seed=700,
     ),
     Mutant(
         "phase 1 reads only the first page of what an acceptor shows",
@@ -245,7 +245,7 @@ PAXOS = (
         Kind.PROTOCOL,
         lambda: patch.object(Replica, "_receive_heartbeat", _never_catches_up(Replica._receive_heartbeat)),
         frozenset({"Liveness"}),
-        10,
+        100,
     ),
     Mutant(
         "a leader that is preempted, or has lost its majority, leads on",

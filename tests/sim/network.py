@@ -18,7 +18,7 @@ from concoord_ray.paxos.messages import SnapshotChunk
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import encode
 from tests.sim.clock import Scheduler
-from tests.sim.connection import Connections
+from tests.sim.connection import Connections, Mark
 from tests.sim.host import Host
 from tests.sim.links import Links
 from tests.sim.trace import Trace
@@ -48,6 +48,8 @@ class NetworkProfile:
     detect_min_s: float = 0.2
     detect_max_s: float = 3.0
     reconnect_max_s: float = 0.05
+    #: Connections only: how fast each of them is, 0 for as fast as it must be. What is urgent overtakes what waits.
+    bytes_per_s: float = 0.0
     #: That what a crashed process had sent still arrives before its connections close.
     flush_on_crash_probability: float = 0.5
 
@@ -134,6 +136,14 @@ class Network:
         """Whether ``member`` believes itself connected to ``peer``; datagrams always do."""
         return self.flavour_of(member, peer) is Flavour.DATAGRAM or self._connections.is_open(member, peer)
 
+    def waiting_bytes(self, member: Member, peer: Member) -> int:
+        """How much of what was sent has not left yet."""
+        return self._connections.waiting_bytes(member, peer)
+
+    def mark(self, member: Member, peer: Member) -> Mark | None:
+        """The end of what was sent until now; None where no connection is open."""
+        return self._connections.mark(member, peer)
+
     def flavour_of(self, member: Member, peer: Member) -> Flavour:
         """How these two are linked."""
         profile = self.profile
@@ -152,14 +162,14 @@ class Network:
             slow_probability=0.0,
         )
 
-    def send(self, sender: Member, to: Member, data: bytes) -> None:
+    def send(self, sender: Member, to: Member, data: bytes, *, urgent: bool = False) -> None:
         """Send, without any word on whether it arrives. Sending where no connection is open loses the message."""
         source = self._attached.get(sender)
         if source is None:
             raise ValueError(f"{sender} is not attached, so it cannot send")
         self.counts["sent"] += 1
         if self.flavour_of(sender, to) is Flavour.CONNECTION:
-            self._connections.send(sender, to, bytes(data))
+            self._connections.send(sender, to, bytes(data), urgent=urgent)
         elif self.rng.random() < self.profile.loss_probability:
             self.lose(sender, to, data, "loss")
         else:

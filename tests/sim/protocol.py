@@ -21,6 +21,10 @@ from tests.sim.scenario import Scenario
 
 _UP = HostState.UP
 
+#: How large values are.
+SMALL_BYTES = (20, 60)
+LARGE_BYTES = (100 << 10, 400 << 10)
+
 
 class ProposingReplica(ReplicaShell):
     """A replica that proposes values of its own while it leads."""
@@ -40,6 +44,7 @@ class ProposingReplica(ReplicaShell):
         self._owner = owner
         self._rng = random.Random(f"{scenario.seed}/values/{me}")
         self._think_max_s = scenario.think_max_s
+        self._large_probability = scenario.large_probability
         self._values = 0
         self._is_installing = False
         self._propose_soon()
@@ -62,6 +67,7 @@ class ProposingReplica(ReplicaShell):
 
     def closed(self, peer: Member) -> None:
         now_s = self.host.clock.now()
+        self.bulk.disconnected(peer)
         self.replica.disconnected(peer, now_s)
         self.tick(now_s)
 
@@ -99,7 +105,9 @@ class ProposingReplica(ReplicaShell):
         has_room = self.replica.leader.slots_in_flight < self._config.max_slots_in_flight
         if self.replica.leader.may_propose and has_room and not self._owner.is_winding_down:
             self._values += 1
-            value = f"{self.me}/{self._values}".encode().ljust(self._rng.randrange(20, 60), b".")
+            is_large = self._large_probability and self._rng.random() < self._large_probability
+            size = self._rng.randrange(*(LARGE_BYTES if is_large else SMALL_BYTES))
+            value = f"{self.me}/{self._values}".encode().ljust(size, b".")
             self.replica.propose(value, self.host.clock.now())
             self.take_outputs()
 

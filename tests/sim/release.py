@@ -18,7 +18,13 @@ from tests.sim.many import report, run_many, summarize
 from tests.sim.scenario import Kind
 
 #: How many seeds of each kind a release has passed.
-TARGETS = {Kind.PROTOCOL: 1_000_000, Kind.FULL: 100_000, Kind.THREADING: 100_000, Kind.STORAGE: 50_000}
+TARGETS = {
+    Kind.PROTOCOL: 1_000_000,
+    Kind.FULL: 100_000,
+    Kind.THREADING: 100_000,
+    Kind.STORAGE: 50_000,
+    Kind.THIN: 20_000,
+}
 _CHUNK_SEEDS = 500
 
 

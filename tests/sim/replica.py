@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from concoord_ray.config import Config
 from concoord_ray.paxos.membership import Size
-from concoord_ray.paxos.messages import Message, ReplicaMessage
+from concoord_ray.paxos.messages import ReplicaMessage
 from concoord_ray.paxos.outputs import Decided
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View, following_view
@@ -33,6 +33,7 @@ from tests.sim.clock import Scheduler
 from tests.sim.disk import Saved, SnapshotDisk
 from tests.sim.host import Host
 from tests.sim.invariants import Broken, Watch
+from tests.sim.lines import bulk_of
 from tests.sim.network import Flavour, Network
 from tests.sim.primitives import NobodyWaitsInVain
 from tests.sim.scenario import Scenario
@@ -170,6 +171,7 @@ class ReplicaShell:
         self._replicas: dict[int, Member] = {}
         self._disk = disk
         self._schedule = SnapshotSchedule(config)
+        self.bulk = bulk_of(me, network, config, self._find)
         network.attach(me, host, self)
         host.after(config.tick_interval_s, self._tick)
 
@@ -235,7 +237,7 @@ class ReplicaShell:
         self.replica.truncation.durable_slot = self._schedule.durable_slot
         for send in outputs.send:
             self._watch.replica_sends(self.me, send)
-            self._send(send.to, send.message)
+        self.bulk.send(outputs.send, self.host.clock.now())
         for decided in outputs.decisions:
             self._watch.handed_on(self.me, decided.slot, decided.value)
         if self.replica.view is not self._view:
@@ -249,13 +251,11 @@ class ReplicaShell:
             self._network.trace.log(str(self.me), what)
         return outputs.decisions
 
-    def _send(self, to: tuple[Member, ...], message: Message) -> None:
-        data = encode(message)
-        for member in to:
-            there = member
-            if member.role is Role.ACCEPTOR and self._network.profile.flavour is Flavour.DATAGRAM:
-                there = self._acceptors.get(member.index, member)  # No handshake: a datagram reaches whoever is there.
-            self._network.send(self.me, there, data)
+    def _find(self, member: Member) -> Member:
+        """Without a handshake, whoever is at an acceptor's place is reached."""
+        if member.role is Role.ACCEPTOR and self._network.profile.flavour is Flavour.DATAGRAM:
+            return self._acceptors.get(member.index, member)
+        return member
 
     def _tick(self) -> None:
         now_s, interval_s = self.host.clock.now(), self._config.tick_interval_s
@@ -317,6 +317,7 @@ class ServingReplica(ReplicaShell):
 
     def closed(self, peer: Member) -> None:
         now_s = self.host.clock.now()
+        self.bulk.disconnected(peer)
         self.service.disconnected(peer, now_s)
         self.service.tick(now_s)
         self.perform()

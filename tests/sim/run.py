@@ -15,7 +15,6 @@ from tests.sim.protocol import ProtocolOnly
 from tests.sim.scenario import Kind, Scenario, draw
 
 _SLICE_S = 0.1
-_ELECTIONS_UNTIL_LEADER = 10
 
 
 @dataclass(slots=True)
@@ -94,7 +93,7 @@ def _measure(cluster: FullStack | ProtocolOnly, nemesis: Nemesis, outcome: Outco
 
 
 def _await_leader(cluster: FullStack | ProtocolOnly) -> None:
-    limit_s = _ELECTIONS_UNTIL_LEADER * cluster.scenario.config.election_timeout_s
+    limit_s = cluster.scenario.elections_until_leader * cluster.scenario.config.election_timeout_s
     for _ in range(round(limit_s / _SLICE_S)):
         if cluster.leaders:
             return

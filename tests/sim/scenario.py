@@ -29,6 +29,8 @@ class Kind(Enum):
     PROTOCOL = "protocol"
     #: As PROTOCOL, with the production storage on real files, which crashes tear and time spoils.
     STORAGE = "storage"
+    #: As PROTOCOL, with values that take longer than an election timeout to arrive.
+    THIN = "thin"
     #: Everything from the clients' sessions to the executors and the disks.
     FULL = "full"
     #: As FULL, with clients that use the whole threading family.
@@ -54,6 +56,8 @@ class Scenario:
     has_gateway: bool
     threads: int
     think_max_s: float
+    #: How many of the values are so large that they take a while (where there are no clients).
+    large_probability: float = 0.0
     #: How many more acceptors and replicas there are than the first view names; whoever resizes may call on them.
     spares: int = 0
     #: How long the executor takes for what it is handed, mostly; and how often, and up to how long, it takes longer.
@@ -61,7 +65,9 @@ class Scenario:
     slow_execute_probability: float = 0.0
     slow_execute_max_s: float = 0.5
     inline_probability: float = 0.0
-    #: How long after the storm every call has ended, everything of dead clients is free, and a leader leads.
+    #: How many election timeouts after the storm a leader leads.
+    elections_until_leader: int = 10
+    #: How long after the storm every call has ended, and everything of dead clients is free.
     patience_s: float = 20.0
 
     @property
@@ -96,6 +102,8 @@ def draw(seed: int, kind: Kind) -> Scenario:
     rng = random.Random(f"{seed}/scenario/{kind.value}")
     if kind is Kind.STORAGE:
         return _storage(seed, rng)
+    if kind is Kind.THIN:
+        return _thin(seed, rng)
     return _full(seed, kind, rng) if kind.has_clients else _protocol(seed, rng)
 
 
@@ -182,11 +190,19 @@ def _duel(seed: int, rng: random.Random) -> Scenario:
         ),
         store=_store(rng),
         faults=FaultProfile(
-            storm_s=rng.uniform(3.0, 6.0),
-            mean_interval_s=0.15,
+            storm_s=rng.uniform(4.0, 8.0),
+            mean_interval_s=0.1,
             duration_min_s=0.05,
             duration_max_s=0.4,
-            **{**_NO_FAULTS, "pause": 1.0, "crash": 0.2, "clog": 0.3},
+            **{
+                **_NO_FAULTS,
+                "pause": 1.0,
+                "crash": 0.2,
+                "clog": 0.3,
+                "mute": 1.0,
+                "deafen": 1.0,
+                "partition": 1.0,
+            },
         ),
         clients=0,
         has_gateway=False,
@@ -229,6 +245,38 @@ def _rebuilding(seed: int, rng: random.Random) -> Scenario:
         threads=0,
         think_max_s=rng.choice((0.02, 0.05)),
         spares=2,
+    )
+
+
+def _thin(seed: int, rng: random.Random) -> Scenario:
+    """The network is slow, and values are large: nobody may be taken for dead for that, and nothing be sent twice."""
+    return Scenario(
+        seed=seed,
+        kind=Kind.THIN,
+        config=msgspec.structs.replace(
+            _config(rng, durable=False), max_slots_in_flight=rng.choice((1, 2, 3)), send_window_bytes=1 << 20
+        ),
+        network=NetworkProfile(
+            flavour=Flavour.CONNECTION,
+            detect_min_s=0.02,
+            detect_max_s=0.2,
+            bytes_per_s=rng.choice((100e3, 200e3, 400e3)),
+        ),
+        store=StoreProfile(),
+        faults=FaultProfile(
+            storm_s=rng.uniform(5.0, 15.0),
+            mean_interval_s=rng.choice((1.0, 3.0)),
+            duration_min_s=0.02,
+            duration_max_s=0.5,
+            **{**_NO_FAULTS, "crash": 1.0, "pause": 0.5, "partition": 0.3},
+        ),
+        clients=0,
+        has_gateway=False,
+        threads=0,
+        think_max_s=1.0,
+        large_probability=0.5,
+        elections_until_leader=60,  # What phase 1 has to bring takes its time.
+        patience_s=60.0,
     )
 
 

@@ -14,11 +14,12 @@ import pytest
 from tests.sim.mutants import MUTANTS as PAXOS_AND_RSM
 from tests.sim.run import Outcome, run
 from tests.sim.storage_mutants import STORAGE
+from tests.sim.thin_mutants import THIN
 from tests.sim.threading_mutants import THREADING
 from tests.sim.view_mutants import DISKS, VIEWS
 
 JOBS = 2
-MUTANTS = (*PAXOS_AND_RSM, *THREADING, *VIEWS, *DISKS, *STORAGE)
+MUTANTS = (*PAXOS_AND_RSM, *THREADING, *VIEWS, *DISKS, *STORAGE, *THIN)
 
 
 def caught(index: int) -> Outcome | None:
