@@ -21,7 +21,6 @@ from concoord_ray import actors, genesis
 from concoord_ray.attach import ask, attachment_to, detach
 from concoord_ray.building import build, destroy, start_members
 from concoord_ray.config import Config
-from concoord_ray.directory import Directory
 from concoord_ray.errors import CallTimeout, ConfigurationError, QuorumLost
 from concoord_ray.genesis import Plan
 from concoord_ray.handle import Handle
@@ -303,39 +302,32 @@ def _last_state(old: Plan | None, name: str, source: str | Path | None, timeout_
     return data, f"replica {furthest.index}"
 
 
-def _meant_size(plan: Plan) -> Size:
-    """What the ensemble is to be, as far as that is known outside of its log.
-
-    The actors that there are do not say it: while it is made smaller, or after a restart from disks on which there were
-    more, there are those that it has no place for. If nobody has resized it since it was started, the newest view has
-    as many acceptors as it should; it may lack replicas that were away for long.
-    """
-    wanted, there = genesis.find_wanted(plan), genesis.find_size(plan)
-    if wanted is not None:
-        return wanted
-    reports = actors.describe(plan, actors.members_of(plan, there)).reports.values()
-    view = Directory(tuple(reports)).newest_view()
-    return there if view is None else there._replace(acceptors=len(view.acceptors))
+def _grown(plan: Plan, there: Size, size: Size, until_s: float) -> Size:
+    """Start what is missing for a size; gives what there is then."""
+    both = Size(*map(max, there, size))
+    genesis.put_size(plan, both)
+    start_members(plan, both, {}, until_s)
+    return both
 
 
 def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: float) -> EnsembleStatus:
     """See ``Ensemble.resize``."""
     until_s = time.monotonic() + timeout_s
-    old, meant = genesis.find_size(plan), _meant_size(plan)
-    new = Size(meant.acceptors if acceptors is None else acceptors, meant.replicas if replicas is None else replicas)
-    if min(new) < 1:
-        raise ConfigurationError(f"resize(acceptors={acceptors}, replicas={replicas}): an ensemble needs one of each.")
-    both = Size(*map(max, old, new))
-    genesis.put_size(plan, both)
-    start_members(plan, both, {}, until_s)
-    genesis.put_wanted(plan, new)
-    resized_slot: int = attachment_to(plan.name).client.call(Resize(*new), timeout_s=timeout_s)
+    for number in (replicas, acceptors):
+        if number is not None and (type(number) is not int or number < 1):
+            raise ConfigurationError(f"resize to {number!r}: give whole numbers; an ensemble needs one of each.")
+    there = genesis.find_size(plan)
+    # Who is to take part lives before it is agreed that they shall.
+    both = _grown(plan, there, Size(acceptors or 1, replicas or 1), until_s)
+    slot, *size = attachment_to(plan.name).client.call(Resize(acceptors, replicas), timeout_s=timeout_s)
+    new = Size(*size)
+    both = _grown(plan, both, new, until_s)
     members = [member for member in actors.members_of(plan, new) if member[0] is Role.REPLICA]
 
     def standings() -> list[tuple[View | None, int]]:
         return [(report.view, report.durable_slot) for report in actors.describe(plan, members).reports.values()]
 
-    while not is_reached(new, resized_slot, standings(), plan.config):
+    while not is_reached(new, slot, standings(), plan.config):
         if time.monotonic() > until_s:
             raise CallTimeout(
                 f"The ensemble {plan.name!r} is not of the new size yet; it goes on towards it. concoord.status() says "

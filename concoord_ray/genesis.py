@@ -2,8 +2,7 @@
 
 Two records per ensemble, each written by put-if-absent, which decides between concurrent ``init`` calls: the **plan**
 (identity, secret, settings), and the **view** of epoch 0, which names the incarnations that take part. Neither is ever
-changed. A third, the **size**, only says which actors there are, and follows every resizing; beside it, once there was
-one, is the size that was **wanted** last, since the one is reached some time after the other. A fourth, the **places**,
+changed. A third, the **size**, only says which actors there are, and follows every resizing. A fourth, the **places**,
 is there while an ensemble is being started again from its data, and says where they are; these three are written before
 the plan then, so that whoever finds the plan can go on with the start. A fifth, the **ending**, is there while it is
 being stopped, so that nobody begins with it any more, and whoever stops it can be followed by another who goes on.
@@ -89,18 +88,6 @@ def put_size(plan: Plan, size: Size) -> None:
     internal_kv._internal_kv_put(_size_key(plan.ensemble), msgspec.msgpack.encode(size), overwrite=True, namespace=_KV)
 
 
-def find_wanted(plan: Plan) -> Size | None:
-    """What the last resizing asked for, None if there was none since the ensemble was started."""
-    found: bytes | None = internal_kv._internal_kv_get(_wanted_key(plan.ensemble), namespace=_KV)
-    return None if found is None else msgspec.msgpack.decode(found, type=Size)
-
-
-def put_wanted(plan: Plan, size: Size) -> None:
-    """Say what a resizing asks for."""
-    encoded = msgspec.msgpack.encode(size)
-    internal_kv._internal_kv_put(_wanted_key(plan.ensemble), encoded, overwrite=True, namespace=_KV)
-
-
 def put_places(plan: Plan, nodes: Mapping[int, str]) -> None:
     """Say on which nodes the data of each index are."""
     encoded = msgspec.msgpack.encode(nodes)
@@ -143,7 +130,6 @@ def erase(plan: Plan) -> None:
     """Forget an ensemble; not another that has its name by now, since several may stop it at once."""
     erase_places(plan)
     internal_kv._internal_kv_del(_size_key(plan.ensemble), namespace=_KV)
-    internal_kv._internal_kv_del(_wanted_key(plan.ensemble), namespace=_KV)
     internal_kv._internal_kv_del(_view_key(plan.ensemble), namespace=_KV)
     erase_ending(plan)  # With its data it may be back one day.
     found = find_plan(plan.name)
@@ -157,10 +143,6 @@ def _plan_key(name: str) -> bytes:
 
 def _size_key(ensemble: str) -> bytes:
     return f"size:{ensemble}".encode()
-
-
-def _wanted_key(ensemble: str) -> bytes:
-    return f"wanted:{ensemble}".encode()
 
 
 def _places_key(ensemble: str) -> bytes:

@@ -278,11 +278,16 @@ class Calls:
         return Withdrawal.APPLIED
 
     def _resize(self, command: Resize) -> Answer:
-        if min(command.acceptors, command.replicas) < 1:
-            text = f"{command.acceptors} acceptors and {command.replicas} replicas: an ensemble needs one of each."
+        size = self.size or Size(self._config.acceptors, self._config.replicas)
+        size = Size(
+            size.acceptors if command.acceptors is None else command.acceptors,
+            size.replicas if command.replicas is None else command.replicas,
+        )
+        if min(size) < 1:
+            text = f"{size.acceptors} acceptors and {size.replicas} replicas: an ensemble needs one of each."
             return refuse(ConfigurationError(text))
-        self.size, self.resized_slot = Size(command.acceptors, command.replicas), self.next_slot
-        return value(self.resized_slot)
+        self.size, self.resized_slot = size, self.next_slot
+        return value((self.resized_slot, *size))
 
     def _withdraw(self, waiters: Collection[Waiter]) -> None:
         """Take waiters out of their queues for good; the caller says what their calls are told.

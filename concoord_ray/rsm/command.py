@@ -156,11 +156,12 @@ class EndTask(_Command, frozen=True, array_like=True, tag=11):
 class Resize(_Command, frozen=True, array_like=True, tag=12):
     """From now on the ensemble is to have so many acceptors and replicas; whoever leads proposes the view for it.
 
-    The result is the slot of this command: views that begin above it are of this size, or of a later one.
+    None leaves a number as it was to be. The result is the slot of this command, and how many acceptors and replicas
+    there are to be now: views that begin above that slot are of this size, or of a later one.
     """
 
-    acceptors: int
-    replicas: int
+    acceptors: int | None
+    replicas: int | None
 
 
 Command = Union[
