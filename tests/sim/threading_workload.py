@@ -90,9 +90,11 @@ class ThreadingScripts(Scripts):
             if again != token and self._is_in_session(process):
                 raise Broken(ThreadingIsFaithful(), f"{name} holds the RLock by {token}, and was given {again}")
             yield Sleep(self._rng.uniform(0, 0.05))
-            out = yield self._call(name, "rlock again", "release", token, of="rlock")
+            out = yield self._call(name, "rlock again", "release", again, of="rlock")
             if isinstance(out, Lost):
                 yield WalkAway()
+                return
+            if again != token:  # The first one ended with its session.
                 return
         yield Sleep(self._rng.uniform(0, 0.1))
         yield from self._release(name, process, "rlock", (token,))
