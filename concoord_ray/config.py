@@ -5,12 +5,21 @@ One ``Config`` is fixed when the ensemble starts and is the same for all of its 
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from concoord_ray.errors import ConfigurationError
 
 #: What the length in front of a frame can say.
 LARGEST_FRAME_BYTES = (1 << 30) - 1
+
+#: Times that must not be shorter than so many of another, and what would happen.
+_NOT_BELOW = (
+    ("session_ttl_s", 4, "heartbeat_interval_s", "live clients would expire"),
+    ("election_timeout_s", 2, "heartbeat_interval_s", "leaders that live would be deposed"),
+    ("silent_after_s", 3, "report_interval_s", "members that live would count as silent"),
+)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,9 +161,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(f"{name}={getattr(self, name)}: an ensemble needs at least one.")
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, float) and not value > 0:
+            if isinstance(value, float) and not 0 < value < math.inf:
                 raise ConfigurationError(f"{name}={value!r}: give a positive number of seconds.")
-            if name.startswith("max_") and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise ConfigurationError(f"{name}={value!r}: nothing would get through; give a positive number.")
         if self.max_frame_bytes > LARGEST_FRAME_BYTES:
             raise ConfigurationError(
@@ -164,8 +173,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 f"placement={self.placement!r}: use SPREAD, STRICT_SPREAD, PACK or STRICT_PACK, as Ray names them."
             )
-        if self.session_ttl_s < 4 * self.heartbeat_interval_s:
-            raise ConfigurationError(
-                f"session_ttl_s={self.session_ttl_s}: must be at least four heartbeats "
-                f"({4 * self.heartbeat_interval_s} s), or live clients would expire."
-            )
+        for name, times, other, otherwise in _NOT_BELOW:
+            least_s = times * getattr(self, other)
+            if getattr(self, name) < least_s:
+                raise ConfigurationError(
+                    f"{name}={getattr(self, name)}: must be at least {times} times {other} ({least_s} s), or "
+                    f"{otherwise}."
+                )
