@@ -195,8 +195,8 @@ def test_a_process_makes_no_more_calls_at_once_than_it_may(small: str) -> None:
 
 @pytest.fixture(scope="module")
 def depot(cluster: str) -> Iterator[Handle[Any]]:
-    """In an ensemble with usual bounds. A busy machine moves large things slowly, which must not depose the leader."""
-    name = concoord.init("depot", acceptors=3, replicas=2, timeout_s=INIT_TIMEOUT_S, election_timeout_s=5.0).name
+    """In an ensemble with usual bounds. A busy machine moves large things slowly."""
+    name = concoord.init("depot", acceptors=3, replicas=2, timeout_s=INIT_TIMEOUT_S).name
     made: Handle[Any] = Depot.options(name="depot", ensemble=name).remote()
     made.count.remote()
     yield made
