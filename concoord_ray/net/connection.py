@@ -278,16 +278,15 @@ class Connection(asyncio.Protocol):
         # Not transport.writelines: where it would save the copy, in asyncio of 3.12, it ignores the high-water mark
         # (CVE-2024-12254), on which our bound rests.
         while self._queued_bytes and not self._writing_paused:
-            data = self._take_all() if self._queued_bytes <= _PIECE_BYTES else self._take_piece()
-            self._queued_bytes -= len(data)
+            if self._urgent or self._queued_bytes > _PIECE_BYTES:
+                data = self._take_piece()
+                self._queued_bytes -= len(data)
+            else:
+                data = b"".join(self._outgoing)
+                self._outgoing.clear()
+                self._queued_bytes = 0
             self._written_bytes += len(data)
             self._transport.write(data)
-
-    def _take_all(self) -> bytes:
-        data = b"".join((*self._urgent, *self._outgoing)) if self._urgent else b"".join(self._outgoing)
-        self._urgent.clear()
-        self._outgoing.clear()
-        return data
 
     def _take_piece(self) -> bytes:
         """What is urgent, and about a piece of the rest."""
