@@ -35,6 +35,7 @@ from concoord_ray.roles.replica import ReplicaRole
 #: A member as Ray knows it: by index, gateways by the id of their node.
 Key = tuple[Role, Union[int, str]]
 
+_decode_described = msgspec.msgpack.Decoder(Union[MemberReport, str]).decode
 decode_parcel = msgspec.msgpack.Decoder(Parcel).decode
 
 AnyRole = Union[AcceptorRole, ReplicaRole, RegistryRole, GatewayRole]
@@ -90,7 +91,8 @@ class RayDiscovery:
             encoded = await asyncio.wait_for(actor.describe.remote(), DESCRIBE_TIMEOUT_S)
         except (ValueError, asyncio.TimeoutError, ray.exceptions.RayError):  # Not created yet, or restarting.
             return None
-        return msgspec.msgpack.decode(encoded, type=MemberReport)
+        said = _decode_described(encoded)
+        return said if isinstance(said, MemberReport) else None
 
 
 class Described(NamedTuple):
@@ -116,11 +118,15 @@ def describe(plan: Plan, members: Sequence[Key], timeout_s: float = DESCRIBE_TIM
     ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=timeout_s)
     for ref in ready:
         try:
-            described.reports[refs[ref]] = msgspec.msgpack.decode(ray.get(ref), type=MemberReport)
+            said = _decode_described(ray.get(ref))
         except ray.exceptions.RayActorError:  # It died while it was asked.
             continue
         except ray.exceptions.RayTaskError as error:
-            described.faults[refs[ref]] = str(error.cause)
+            said = str(error.cause)
+        if isinstance(said, MemberReport):
+            described.reports[refs[ref]] = said
+        else:
+            described.faults[refs[ref]] = said
     return described
 
 
@@ -174,14 +180,15 @@ class RoleActor:
 
     @ray.method(concurrency_group=_STATUS)
     async def describe(self) -> bytes:
-        """Who and where this member is, as an encoded ``MemberReport``; raises ``StorageError`` if it cannot serve.
+        """Who and where this member is, as an encoded ``MemberReport``, or why it cannot serve, as an encoded text.
 
-        Answered on a loop of its own: user code that holds up the role's loop does not hold up the news of it.
+        Answered on a loop of its own: user code that holds up the role's loop does not hold up the news of it. Not by
+        an exception: of one that nobody waits for any more Ray prints the traceback where everybody sees it.
         """
         if self._role is None:
-            raise StorageError(self._fault)
+            return msgspec.msgpack.encode(self._fault)
         if self._role.node.fault is not None:
-            raise StorageError(str(self._role.node.fault))
+            return msgspec.msgpack.encode(str(self._role.node.fault))
         return msgspec.msgpack.encode(self._role.node.own_report())
 
 

@@ -114,11 +114,15 @@ def _wait(refs: list[Any], timeout_s: float) -> list[Any]:
 
 
 def _await_group(plan: Plan, group: PlacementGroup, until_s: float) -> None:
-    if not group.wait(max(0.1, until_s - time.monotonic())):
-        raise ConfigurationError(
-            f"Ray could not place the ensemble {plan.name!r} with placement={plan.config.placement}: STRICT_SPREAD "
-            f"needs a node for each acceptor and replica. Add nodes, or use placement='SPREAD'."
-        )
+    if group.wait(max(0.1, until_s - time.monotonic())):
+        return
+    if plan.config.placement == "STRICT_SPREAD":
+        why = "it needs a node for each acceptor and replica. Add nodes, or use placement='SPREAD'."
+    else:
+        why = "no node has memory left for them, in Ray's own account of it. 'ray status' shows who has how much."
+    raise ConfigurationError(
+        f"Ray could not place all members of the ensemble {plan.name!r} with placement={plan.config.placement}: {why}"
+    )
 
 
 def _first_reports(plan: Plan, members: list[tuple[Role, int]], until_s: float) -> dict[actors.Key, MemberReport]:
@@ -133,7 +137,9 @@ def _first_reports(plan: Plan, members: list[tuple[Role, int]], until_s: float) 
             return reports
         names = ", ".join(f"{role} {index}" for role, index in missing)
         if all(key in faults for key in missing):
-            reasons = "; ".join(sorted({faults[key] for key in missing}))
+            # One disk has many members' directories: what is wrong with it is said once.
+            alike = {faults[role, index].replace(f"{role}-{index}", ""): faults[role, index] for role, index in missing}
+            reasons = " ".join(alike.values())
             if genesis.find_view(plan) is None:
                 raise ConfigurationError(f"The ensemble {plan.name!r} cannot start for want of {names}: {reasons}")
             logger.warning("%r starts without %s: %s", plan.name, names, reasons)

@@ -14,6 +14,11 @@ from concoord_ray.errors import ConfigurationError
 #: What the length in front of a frame can say.
 LARGEST_FRAME_BYTES = (1 << 30) - 1
 
+#: Of each role. Every one of them speaks to every other, so many fewer are of use.
+MAX_MEMBERS = 99
+#: What a message between members can say.
+_MAX_INT = (1 << 63) - 1
+
 #: Times that must not be shorter than so many of another, and what would happen.
 _NOT_BELOW = (
     ("session_ttl_s", 4, "heartbeat_interval_s", "live clients would expire"),
@@ -163,12 +168,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, float) and not 0 < value < math.inf:
                 raise ConfigurationError(f"{name}={value!r}: give a positive number of seconds.")
+            if getattr(self, name) > MAX_MEMBERS:
+                raise ConfigurationError(f"{name}={getattr(self, name)}: an ensemble has at most {MAX_MEMBERS}.")
             if isinstance(value, int) and value < 1:
                 raise ConfigurationError(f"{name}={value!r}: nothing would get through; give a positive number.")
         if self.max_frame_bytes > LARGEST_FRAME_BYTES:
             raise ConfigurationError(
                 f"max_frame_bytes={self.max_frame_bytes}: a frame has at most {LARGEST_FRAME_BYTES} bytes."
             )
+            if isinstance(value, int) and value > _MAX_INT:
+                raise ConfigurationError(f"{name}={value!r}: give a number up to {_MAX_INT}.")
         if self.placement not in ("SPREAD", "STRICT_SPREAD", "PACK", "STRICT_PACK"):
             raise ConfigurationError(
                 f"placement={self.placement!r}: use SPREAD, STRICT_SPREAD, PACK or STRICT_PACK, as Ray names them."

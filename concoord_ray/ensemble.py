@@ -19,15 +19,14 @@ import ray
 
 from concoord_ray import actors, genesis
 from concoord_ray.attach import ask, attachment_to, detach
-from concoord_ray.building import build, destroy, start_members
+from concoord_ray.building import build, destroy
 from concoord_ray.config import Config
-from concoord_ray.errors import CallTimeout, ConfigurationError, QuorumLost
+from concoord_ray.errors import ConfigurationError, QuorumLost
 from concoord_ray.genesis import Plan
 from concoord_ray.handle import Handle
-from concoord_ray.paxos.membership import Size, is_reached
-from concoord_ray.paxos.view import Role, View
-from concoord_ray.restart import find_data, last_generation, next_generation, prepare, retire
-from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo, Resize
+from concoord_ray.resizing import resize
+from concoord_ray.restart import find_data, last_generation, next_generation, prepare
+from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.snapshot import header as snapshot_header
 from concoord_ray.status import EnsembleStatus, gather_status
@@ -74,9 +73,10 @@ class Ensemble:
 
         A number that is not given stays what it was to be, also if an earlier resizing was cut short.
         A view change does it: the first majority agrees to the next view, and from then on only that one's counts.
-        Actors of members that are no more are stopped. Raises ConfigurationError for numbers below one, and
-        CallTimeout if it takes longer than ``timeout_s``: then the ensemble goes on towards the new size by itself.
-        Safe to repeat.
+        Actors of members that are no more are stopped. Raises ConfigurationError for numbers that cannot be, or if
+        Ray cannot place the new members: then nothing has changed. Raises CallTimeout if it takes longer than
+        ``timeout_s``: then the ensemble goes on towards the new size by itself, unless another resizing was under way
+        all that time, as the error says: one waits for the other. Safe to repeat.
         """
         return resize(self._plan, replicas, acceptors, timeout_s)
 
@@ -300,46 +300,3 @@ def _last_state(old: Plan | None, name: str, source: str | Path | None, timeout_
         raise ConfigurationError(f"No replica of {name!r} lives and knows anything: give source=, a backup's file.")
     data = actors.snapshot_of(old, furthest.index, furthest.applied_slot, timeout_s)
     return data, f"replica {furthest.index}"
-
-
-def _grown(plan: Plan, there: Size, size: Size, until_s: float) -> Size:
-    """Start what is missing for a size; gives what there is then."""
-    both = Size(*map(max, there, size))
-    genesis.put_size(plan, both)
-    start_members(plan, both, {}, until_s)
-    return both
-
-
-def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: float) -> EnsembleStatus:
-    """See ``Ensemble.resize``."""
-    until_s = time.monotonic() + timeout_s
-    for number in (replicas, acceptors):
-        if number is not None and (type(number) is not int or number < 1):
-            raise ConfigurationError(f"resize to {number!r}: give whole numbers; an ensemble needs one of each.")
-    there = genesis.find_size(plan)
-    # Who is to take part lives before it is agreed that they shall.
-    both = _grown(plan, there, Size(acceptors or 1, replicas or 1), until_s)
-    slot, *size = attachment_to(plan.name).client.call(Resize(acceptors, replicas), timeout_s=timeout_s)
-    new = Size(*size)
-    both = _grown(plan, both, new, until_s)
-    members = [member for member in actors.members_of(plan, new) if member[0] is Role.REPLICA]
-
-    def standings() -> list[tuple[View | None, int]]:
-        return [(report.view, report.durable_slot) for report in actors.describe(plan, members).reports.values()]
-
-    while not is_reached(new, slot, standings(), plan.config):
-        if time.monotonic() > until_s:
-            raise CallTimeout(
-                f"The ensemble {plan.name!r} is not of the new size yet; it goes on towards it. concoord.status() says "
-                f"who is missing."
-            )
-        time.sleep(0.1)
-    surplus = sorted(set(actors.members_of(plan, both)) - set(actors.members_of(plan, new)))
-    reports = actors.describe(plan, surplus).reports
-    for role, index in surplus:
-        actors.kill(plan.actor_name(role, index))
-    for group in actors.groups_of(plan, range(actors.bundles_of(plan, new), actors.bundles_of(plan, both))):
-        ray.util.remove_placement_group(group)
-    genesis.put_size(plan, new)
-    retire(plan, {member: reports[member].node_id for member in surplus if member in reports})
-    return status(plan.name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from concoord_ray.config import LARGEST_FRAME_BYTES, Config
+from concoord_ray.config import LARGEST_FRAME_BYTES, MAX_MEMBERS, Config
 from concoord_ray.errors import ConfigurationError
 
 
@@ -15,6 +15,9 @@ from concoord_ray.errors import ConfigurationError
     [
         ({"acceptors": 0}, "acceptors=0: an ensemble needs at least one"),
         ({"replicas": -1}, "replicas=-1: an ensemble needs at least one"),
+        ({"acceptors": MAX_MEMBERS + 1}, f"at most {MAX_MEMBERS}"),
+        ({"registries": 2**70}, f"at most {MAX_MEMBERS}"),
+        ({"max_sessions": 2**70}, "give a number up to"),
         ({"heartbeat_interval_s": 0.0}, "positive number of seconds"),
         ({"session_ttl_s": float("nan")}, "positive number of seconds"),
         ({"election_timeout_s": float("inf")}, "positive number of seconds"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from concoord_ray import ensemble
+from concoord_ray import ensemble, resizing
 from concoord_ray.cli.cluster import connect, existing_plan
 from concoord_ray.errors import ConfigurationError
 
@@ -33,6 +33,6 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError("Say how many there should be: --replicas N, --acceptors N, or both.")
     connect(options.address)
     plan = existing_plan(options.name)
-    status = ensemble.resize(plan, options.replicas, options.acceptors, options.timeout)
+    status = resizing.resize(plan, options.replicas, options.acceptors, options.timeout)
     print(f"Ensemble {options.name!r} has acceptors {len(status.acceptors)}, replicas {len(status.replicas)}.")
     return 0

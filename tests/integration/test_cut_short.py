@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import concoord_ray as concoord
-from concoord_ray import ensemble, genesis, restart
+from concoord_ray import genesis, resizing, restart
 from concoord_ray.paxos.messages import PValue
 from concoord_ray.paxos.outputs import Accepted, Joined, Promised
 from concoord_ray.paxos.view import Member, Role, View, stop_sign
@@ -78,7 +78,7 @@ def test_what_an_earlier_resizing_has_left_on_the_disks_is_no_wish(
     first = own_ensemble("smaller", storage=str(tmp_path), acceptors=3, replicas=1)
     assert concoord.Counter.options(name="c", ensemble=first.name).remote().increment() == 1
     with monkeypatch.context() as patched:
-        patched.setattr(ensemble, "retire", lambda *_: None)  # Their nodes were away.
+        patched.setattr(resizing, "retire", lambda *_: None)  # Their nodes were away.
         assert len(first.resize(acceptors=1).acceptors) == 1
     concoord.shutdown(first.name)
 

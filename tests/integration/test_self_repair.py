@@ -8,8 +8,7 @@ import signal
 import pytest
 
 import concoord_ray as concoord
-from concoord_ray import ConfigurationError
-from concoord_ray import ensemble as ensemble_module
+from concoord_ray import ConfigurationError, resizing
 from tests.integration.casualties import a_follower, a_voter, kill, leader, reborn, strong
 from tests.integration.conftest import MakeEnsemble
 from tests.integration.load import Load
@@ -101,7 +100,7 @@ def test_what_was_being_made_smaller_stays_so_when_the_other_number_changes(
     """Whoever resized it has not seen the end: there are still the actors of the larger ensemble."""
     ensemble = own_ensemble("resized-twice", acceptors=3, replicas=1)
     with monkeypatch.context() as patched:
-        patched.setattr(ensemble_module, "is_reached", lambda *_: False)
+        patched.setattr(resizing, "is_reached", lambda *_: False)
         with pytest.raises(concoord.CallTimeout):
             ensemble.resize(acceptors=1, timeout_s=3.0)
     assert len(ensemble.status().acceptors) == 3
