@@ -37,6 +37,8 @@ class MemberReport(msgspec.Struct, frozen=True, array_like=True):
     executing: str = ""
     #: Replicas with storage: the effects of every slot below this one are on disk.
     durable_slot: int = 0
+    #: Replicas: why they answer no call any more, since the states of all have diverged; else empty.
+    halted: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=40, tag_field="type"):

@@ -29,6 +29,7 @@ from concoord_ray.restart import find_data, last_generation, next_generation, pr
 from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.snapshot import header as snapshot_header
+from concoord_ray.rsm.snapshot import Header
 from concoord_ray.status import EnsembleStatus, gather_status
 from concoord_ray.storage.snapshots import read_file, write_file
 
@@ -254,7 +255,9 @@ def recover(
     to be got again, sessions of before end within ``session_ttl_s`` and give back what they held, and fencing tokens
     are higher than all that were ever given. ``settings`` are as for ``init``; without any, the old ensemble's hold.
 
-    Raises ConfigurationError if the ensemble does not need it, or nothing is left of it.
+    Raises ConfigurationError without a ``source`` if the ensemble does not need it, if nothing is left of it, or if its
+    replicas have diverged. **With one it is done in any case**: also an ensemble that is well goes back to the state of
+    the file, and the warning says how much further it was.
     """
     if not ray.is_initialized():
         ray.init()
@@ -274,11 +277,12 @@ def recover(
     if old is not None:
         destroy(old)
     if not genesis.propose_plan(plan)[1]:
+    undone = "" if old is None or source is None else _undone(old, head)
         raise ConfigurationError(f"Somebody else has just started an ensemble called {name!r}. Look at it first.")
     build(plan, until_s, {}, seed)
     attachment_to(name, plan.ensemble).client.wait_until_open(max(1.0, until_s - time.monotonic()))
     logger.warning(
-        "%r was recovered from %s, as it was at slot %d: whatever was acknowledged after that is lost.",
+        "%r was recovered from %s, as it was at slot %d: whatever was acknowledged after that is lost%s.",
         name,
         origin,
         head.next_slot,
@@ -286,14 +290,43 @@ def recover(
     return Ensemble(plan)
 
 
+        undone,
 def _last_state(old: Plan | None, name: str, source: str | Path | None, timeout_s: float) -> tuple[bytes, str]:
     """A snapshot to begin again with, and where it is from."""
     if source is not None:
-        return read_file(Path(source))[1], f"the backup {source}"
+        return read_file(checked_source(source))[1], f"the backup {source}"
+def checked_source(source: str | Path) -> Path:
+    """The path of a backup. Raises ConfigurationError if there is no such file."""
+    if not isinstance(source, (str, Path)):
+        raise ConfigurationError(f"source={source!r}: give the path of a file that concoord.backup() wrote.")
+    path = Path(source)
+    if path.is_dir():
+        raise ConfigurationError(f"source={str(source)!r}: this is a directory. Give a file that backup() wrote.")
+    if not path.exists():
+        raise ConfigurationError(f"source={str(source)!r}: there is no such file on this machine.")
+    return path
+
+
+def _undone(old: Plan, head: Header) -> str:
+    """What a state from a file undoes of the ensemble that it replaces, as far as anybody there can say."""
+    reached = max((replica.applied_slot or 0 for replica in gather_status(old).replicas if replica.alive), default=0)
+    if reached == 0:
+        return ""
+    if head.ensemble != old.ensemble:
+        return f"; the ensemble that it replaces, which is not the one of the file, was at slot {reached}"
+    return f"; the ensemble that it replaces was {max(0, reached - head.next_slot)} slots further, at slot {reached}"
+
+
     if old is None:
         raise ConfigurationError(f"There is no ensemble called {name!r} to recover: give source=, a backup's file.")
     found = gather_status(old)
-    if found.leader is not None and found.has_quorum:
+    if found.has_diverged:
+        said = next(replica.fault for replica in found.replicas if replica.alive and replica.fault is not None)
+        raise ConfigurationError(
+            f"The replicas of {name!r} have diverged, so no state that is left is known to be right: give source=, a "
+            f"backup's file. What they say: {said}"
+        )
+    if found.is_healthy:
         raise ConfigurationError(f"The ensemble {name!r} has a majority and a leader: there is nothing to recover.")
     furthest = max((r for r in found.replicas if r.alive), key=lambda r: r.applied_slot or 0, default=None)
     if furthest is None or not furthest.applied_slot:

@@ -29,7 +29,8 @@ class MemberStatus:
     is_leader: bool = False
     #: Replicas: the "object.method" that has been executing for longer than a second, if any.
     executing: str | None = None
-    #: Of one that is not alive: what keeps it from serving, if it could say so: its disk, as a rule.
+    #: What keeps it from serving, if it could say so. Of one that is not alive it is the disk, as a rule; of a replica
+    #: that is alive, that its state and the others' have diverged, and none has a majority.
     fault: str | None = None
 
 
@@ -55,6 +56,16 @@ class EnsembleStatus:
         """Whether a majority of the acceptors that the view names is alive."""
         voters = len(self.acceptors) if self.voters is None else self.voters
         return 2 * sum(a.alive and a.in_view for a in self.acceptors) > voters
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether every call is answered with ``Diverged``, since no state of a replica has a majority."""
+        return any(replica.alive and replica.fault is not None for replica in self.replicas)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether calls are executed: somebody leads, a majority of acceptors votes, and the states are the same."""
+        return self.leader is not None and self.has_quorum and not self.has_diverged
 
 
 def gather_status(plan: Plan) -> EnsembleStatus:
@@ -116,6 +127,7 @@ def _member_status(
         applied_slot=report.applied_slot if is_replica else None,
         is_leader=report.is_leader,
         executing=report.executing or None,
+        fault=report.halted or None,
     )
 
 

@@ -24,7 +24,7 @@ def add_parser(subparsers: Any, anywhere: argparse.ArgumentParser) -> None:
         parents=[anywhere],
         help="show the members of an ensemble",
         description="Show the members of an ensemble. The exit code is 1 if it has no leader, or no majority of its "
-        "acceptors.",
+        "acceptors, or if its replicas have diverged.",
     )
     parser.add_argument("--name", default=ensemble.DEFAULT_ENSEMBLE, help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="for programs: everything that is known, as JSON")
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     connect(options.address)
     status = ensemble.status(options.name)
     print(as_json(status) if options.json else as_table(status))
-    return 0 if status.leader is not None and status.has_quorum else 1
+    return 0 if status.is_healthy else 1
 
 
 def as_json(status: EnsembleStatus) -> str:
@@ -49,6 +49,7 @@ def as_json(status: EnsembleStatus) -> str:
     fields: dict[str, Any] = {"name": status.name, "id": status.id, "epoch": status.epoch}
     fields["voters"] = status.voters
     fields["has_quorum"] = status.has_quorum
+    fields["has_diverged"] = status.has_diverged
     fields["leader"] = None if status.leader is None else plain(status.leader)
     for role in ("replicas", "acceptors", "registries", "gateways"):
         fields[role] = [plain(member) for member in getattr(status, role)]
@@ -59,12 +60,14 @@ def as_table(status: EnsembleStatus) -> str:
     """A headline, a line for each member, and one for what keeps any from serving."""
     leader = "nobody leads" if status.leader is None else f"replica {status.leader.index} leads"
     quorum = "a majority of acceptors votes" if status.has_quorum else "NO MAJORITY of acceptors votes"
+    diverged = ", but THE REPLICAS HAVE DIVERGED, and no call is answered" if status.has_diverged else ""
     members = (*status.replicas, *status.acceptors, *status.registries, *status.gateways)
     rows = [_HEADINGS, *(tuple(_cells(member)) for member in members)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     faults = (f"{member.role} {member.index}: {member.fault}" for member in members if member.fault is not None)
-    return "\n".join([f"Ensemble {status.name!r}, epoch {status.epoch}: {leader}, {quorum}.", *lines, *faults])
+    headline = f"Ensemble {status.name!r}, epoch {status.epoch}: {leader}, {quorum}{diverged}."
+    return "\n".join([headline, *lines, *faults])
 
 
 def _cells(member: MemberStatus) -> Iterator[str]:
@@ -81,6 +84,8 @@ def _cells(member: MemberStatus) -> Iterator[str]:
 def _state(member: MemberStatus) -> str:
     if not member.alive:
         return "does not answer" if member.fault is None else "cannot serve"
+    if member.fault is not None:
+        return "has diverged"
     if member.executing is not None:
         return f"executes {member.executing} for long"
     if member.role == "replica":

@@ -64,6 +64,8 @@ def test_help_is_printed_and_is_no_error(capsys: pytest.CaptureFixture[str]) -> 
         (["init", "--timeout", "nan"], "give a positive number of seconds"),
         (["shutdown"], "the following arguments are required: --name"),
         (["recover"], "the following arguments are required: --name"),
+        (["recover", "--name", "x", "--source", "/no/such/file"], "there is no such file"),
+        (["recover", "--name", "x", "--source", "/"], "this is a directory"),
         (["backup"], "the following arguments are required: FILE"),
         (["resize"], "Say how many there should be"),
     ],

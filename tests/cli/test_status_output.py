@@ -60,6 +60,27 @@ def test_the_headline_says_what_is_missing() -> None:
     )
 
 
+def test_replicas_that_have_diverged_are_no_healthy_ensemble() -> None:
+    """Though they live, one leads, and a majority of acceptors votes: no call is answered."""
+    wrong = member("replica", 0, applied_slot=1200, fault="The replicas 0 and 1 disagree at slot 1000")
+    diverged = dataclasses.replace(STATUS, replicas=(wrong, LEADER))
+    assert STATUS.is_healthy
+    assert (diverged.has_quorum, diverged.has_diverged, diverged.is_healthy) == (True, True, False)
+    lines = as_table(diverged).splitlines()
+    assert lines[0] == (
+        "Ensemble 'default', epoch 0: replica 1 leads, a majority of acceptors votes, but THE REPLICAS HAVE DIVERGED, "
+        "and no call is answered."
+    )
+    assert lines_of(diverged, "replica")[0].startswith("replica 0 has diverged")
+    assert lines[-1] == "replica 0: The replicas 0 and 1 disagree at slot 1000"
+    assert json.loads(as_json(diverged))["has_diverged"] is True
+
+
+def test_a_fault_of_one_that_is_away_is_no_divergence() -> None:
+    away = dataclasses.replace(STATUS, replicas=(member("replica", 0, fault="no disk", **DEAD), LEADER))
+    assert away.is_healthy
+
+
 def test_each_member_has_a_line_that_says_how_it_does() -> None:
     assert lines_of(STATUS, "replica") == [
         "replica 0 follows 01234567 100 192.0.2.1:4000 1190",
@@ -81,7 +102,7 @@ def test_the_columns_are_straight() -> None:
 
 def test_json_has_every_field_by_its_name() -> None:
     told = json.loads(as_json(STATUS))
-    assert set(told) == {field.name for field in dataclasses.fields(EnsembleStatus)} | {"has_quorum"}
+    assert set(told) == {field.name for field in dataclasses.fields(EnsembleStatus)} | {"has_quorum", "has_diverged"}
     assert set(told["leader"]) == {field.name for field in dataclasses.fields(MemberStatus)}
     assert told["leader"]["address"] == "192.0.2.1:4001"
     assert told["registries"][0]["address"] is None

@@ -74,7 +74,10 @@ def test_an_ensemble_is_looked_after(cluster: str, tmp_path: Path) -> None:
         needless = command(cluster, "recover", "--name", "kept")
         assert (needless.returncode, needless.stdout) == (2, "")
         assert "nothing to recover" in needless.stderr
-        again = command(cluster, "recover", "--name", "kept", "--source", copy)
+        refused = command(cluster, "recover", "--name", "kept", "--source", copy)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "--force" in refused.stderr
+        again = command(cluster, "recover", "--name", "kept", "--source", copy, "--force")
         assert "Ensemble 'kept' runs again, as " in again.stdout, again.stderr
         assert concoord.get("hits", ensemble="kept").getvalue() == 1, "the backup is of before the second call"
     finally:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
 import ray
 
 import concoord_ray as concoord
+from concoord_ray.cli.status import as_table
 from tests.integration.casualties import kill, settled, strong
 from tests.integration.conftest import MakeEnsemble
 from tests.integration.waiting import PATIENCE_S, until
@@ -94,3 +96,55 @@ def test_an_ensemble_begins_again_from_a_backup(own_ensemble: MakeEnsemble, tmp_
     concoord.shutdown(old.name)  # Of what came of the backup nothing is left, as when Ray is started anew.
     concoord.recover(old.name, source=tmp_path / "backup", acceptors=1, replicas=1)
     assert concoord.get("l", ensemble=new.name).acquire_fenced() > token
+
+
+def test_going_back_to_a_backup_says_how_much_is_undone(
+    own_ensemble: MakeEnsemble, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = own_ensemble("undone", acceptors=1, replicas=1)
+    counter = concoord.Counter.options(name="c", ensemble=old.name).remote(0)
+    assert counter.increment() == 1
+    slot = concoord.backup(tmp_path / "backup", old.name)
+    for _ in range(10):
+        counter.increment()
+    reached = old.status().replicas[0].applied_slot
+    assert reached is not None
+    with pytest.raises(concoord.ConfigurationError, match="no such file"):
+        concoord.recover(old.name, source=tmp_path / "nothing")
+    assert old.status().is_healthy
+    with caplog.at_level(logging.WARNING):
+        new = concoord.recover(old.name, source=tmp_path / "backup")
+    assert f"{reached - slot} slots further, at slot {reached}" in caplog.text
+    assert concoord.get("c", ensemble=new.name).getvalue() == 1
+
+
+class ClockState:
+    """Not the same on any two replicas."""
+
+    def __init__(self) -> None:
+        self.at_ns = 0
+
+    def look(self) -> None:
+        self.at_ns = time.time_ns()
+
+
+def test_a_diverged_ensemble_says_so_and_is_recovered_from_a_backup_alone(
+    own_ensemble: MakeEnsemble, tmp_path: Path
+) -> None:
+    ensemble = own_ensemble("diverged", acceptors=1, replicas=2, checkpoint_interval_slots=20)
+    concoord.Counter.options(name="c", ensemble=ensemble.name).remote(5)
+    concoord.backup(tmp_path / "backup", ensemble.name)
+    clock = concoord.replicated(determinism="ignore")(ClockState).options(ensemble=ensemble.name).remote()
+    with pytest.raises(concoord.Diverged):
+        [clock.look() for _ in range(1000)]
+    until(lambda: concoord.status(ensemble.name).has_diverged)
+    status = concoord.status(ensemble.name)
+    assert not status.is_healthy
+    (said, *_) = [replica.fault for replica in status.replicas if replica.fault is not None]
+    assert "ClockState" in said
+    assert "HAVE DIVERGED" in as_table(status)
+    with pytest.raises(concoord.ConfigurationError, match=r"diverged.*source=.*ClockState"):
+        concoord.recover(ensemble.name)
+    new = concoord.recover(ensemble.name, source=tmp_path / "backup")
+    assert new.status().is_healthy
+    assert concoord.get("c", ensemble=new.name).getvalue() == 5
