@@ -164,20 +164,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("acceptors", "replicas", "registries"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name}={getattr(self, name)}: an ensemble needs at least one.")
+            if getattr(self, name) > MAX_MEMBERS:
+                raise ConfigurationError(f"{name}={getattr(self, name)}: an ensemble has at most {MAX_MEMBERS}.")
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, float) and not 0 < value < math.inf:
                 raise ConfigurationError(f"{name}={value!r}: give a positive number of seconds.")
-            if getattr(self, name) > MAX_MEMBERS:
-                raise ConfigurationError(f"{name}={getattr(self, name)}: an ensemble has at most {MAX_MEMBERS}.")
             if isinstance(value, int) and value < 1:
                 raise ConfigurationError(f"{name}={value!r}: nothing would get through; give a positive number.")
+            if isinstance(value, int) and value > _MAX_INT:
+                raise ConfigurationError(f"{name}={value!r}: give a number up to {_MAX_INT}.")
         if self.max_frame_bytes > LARGEST_FRAME_BYTES:
             raise ConfigurationError(
                 f"max_frame_bytes={self.max_frame_bytes}: a frame has at most {LARGEST_FRAME_BYTES} bytes."
             )
-            if isinstance(value, int) and value > _MAX_INT:
-                raise ConfigurationError(f"{name}={value!r}: give a number up to {_MAX_INT}.")
         if self.placement not in ("SPREAD", "STRICT_SPREAD", "PACK", "STRICT_PACK"):
             raise ConfigurationError(
                 f"placement={self.placement!r}: use SPREAD, STRICT_SPREAD, PACK or STRICT_PACK, as Ray names them."

@@ -28,8 +28,8 @@ from concoord_ray.resizing import resize
 from concoord_ray.restart import find_data, last_generation, next_generation, prepare
 from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo
 from concoord_ray.rsm.executor import Executor
-from concoord_ray.rsm.snapshot import header as snapshot_header
 from concoord_ray.rsm.snapshot import Header
+from concoord_ray.rsm.snapshot import header as snapshot_header
 from concoord_ray.status import EnsembleStatus, gather_status
 from concoord_ray.storage.snapshots import read_file, write_file
 
@@ -273,11 +273,11 @@ def recover(
     generation = next_generation(known, time.time())
     plan = Plan(name, uuid.uuid4().hex, secrets.token_bytes(32), config, generation)
     seed = state.moved_to(plan.ensemble)
+    undone = "" if old is None or source is None else _undone(old, head)
     detach(name)
     if old is not None:
         destroy(old)
     if not genesis.propose_plan(plan)[1]:
-    undone = "" if old is None or source is None else _undone(old, head)
         raise ConfigurationError(f"Somebody else has just started an ensemble called {name!r}. Look at it first.")
     build(plan, until_s, {}, seed)
     attachment_to(name, plan.ensemble).client.wait_until_open(max(1.0, until_s - time.monotonic()))
@@ -286,15 +286,11 @@ def recover(
         name,
         origin,
         head.next_slot,
+        undone,
     )
     return Ensemble(plan)
 
 
-        undone,
-def _last_state(old: Plan | None, name: str, source: str | Path | None, timeout_s: float) -> tuple[bytes, str]:
-    """A snapshot to begin again with, and where it is from."""
-    if source is not None:
-        return read_file(checked_source(source))[1], f"the backup {source}"
 def checked_source(source: str | Path) -> Path:
     """The path of a backup. Raises ConfigurationError if there is no such file."""
     if not isinstance(source, (str, Path)):
@@ -317,6 +313,10 @@ def _undone(old: Plan, head: Header) -> str:
     return f"; the ensemble that it replaces was {max(0, reached - head.next_slot)} slots further, at slot {reached}"
 
 
+def _last_state(old: Plan | None, name: str, source: str | Path | None, timeout_s: float) -> tuple[bytes, str]:
+    """A snapshot to begin again with, and where it is from."""
+    if source is not None:
+        return read_file(checked_source(source))[1], f"the backup {source}"
     if old is None:
         raise ConfigurationError(f"There is no ensemble called {name!r} to recover: give source=, a backup's file.")
     found = gather_status(old)

@@ -109,7 +109,7 @@ class ReplicaRole:
         rng = random.Random(self.node.me.incarnation)
         replica = Replica(self.node.me, view, config, noop=NOOP, rng=rng, now_s=now_s)
         executor = Executor(boot.ensemble, config, generation=boot.generation)
-        self._lane = Lane(executor, config, self._executed, self.broken, mark)
+        self._lane = Lane(executor, config, self._executed, self.broken)
         self._service = Service(replica, config, now_s)
         start = saved if saved is not None else self._seed
         if start is not None:
@@ -193,6 +193,7 @@ class ReplicaRole:
             applied_slot=service.applied_slot,
             executing="" if self._lane is None else self._lane.executing(),
             durable_slot=service.replica.truncation.durable_slot,
+            halted=service.state.halted,
         )
 
     # Inside.
@@ -200,7 +201,6 @@ class ReplicaRole:
     def _aim(self, view: View) -> None:
         """Dial the acceptors that the view names, and whoever else lives, in the view or not.
 
-            halted=service.state.halted,
         At one index there may be two: Ray may have started a second life while the first, cut off from Ray, still
         votes, or stands still with its connections open. Which of them it is shows when both are asked.
         """
