@@ -7,6 +7,7 @@ whoever dies half-way, one ensemble comes of it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import secrets
@@ -36,6 +37,8 @@ from concoord_ray.storage.snapshots import read_file, write_file
 logger = logging.getLogger(__name__)
 
 DEFAULT_ENSEMBLE = "default"
+#: How long one that has left for a fault may take to give its state.
+_FAULTY_ANSWERS_S = 10.0
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -250,7 +253,8 @@ def recover(
     """Begin again from what is left, after a majority of the acceptors was lost for good. Nothing does it by itself.
 
     The state is that of the file ``source`` (``concoord.backup``), or else of the replica that has come furthest among
-    those that live. **What was acknowledged after that state is lost**; a warning says at which slot it ends. The old
+    those that live, or that have left with a ``fault``, as they do before a slot that kills them. **What was
+    acknowledged after that state is lost**; a warning says at which slot it ends. The old
     ensemble is stopped; its data, if it had ``storage``, stay on disk. The new one has another identity: handles have
     to be got again, sessions of before end within ``session_ttl_s`` and give back what they held, and fencing tokens
     are higher than all that were ever given. ``settings`` are as for ``init``; without any, the old ensemble's hold.
@@ -333,3 +337,9 @@ def _last_state(old: Plan | None, name: str, source: str | Path | None, timeout_
         raise ConfigurationError(f"No replica of {name!r} lives and knows anything: give source=, a backup's file.")
     data = actors.snapshot_of(old, furthest.index, furthest.applied_slot, timeout_s)
     return data, f"replica {furthest.index}"
+    reached = 0 if furthest is None else furthest.applied_slot or 0
+    for replica in found.replicas:
+        if replica.fault is not None and not replica.alive:
+            with contextlib.suppress(ray.exceptions.RayError):  # It has not come as far, or it cannot answer any more.
+                data = actors.snapshot_of(old, replica.index, reached, min(timeout_s, _FAULTY_ANSWERS_S))
+                return data, f"replica {replica.index}, which has left"

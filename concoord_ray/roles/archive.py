@@ -43,6 +43,11 @@ class Archive:
         self.schedule.found(slot, len(data))
         return data
 
+    def newest_file(self) -> tuple[Path, int] | None:
+        """The file of the newest snapshot, sound or not, and its slot."""
+        slot = self._files.reach
+        return None if slot < 0 else (self.directory / f"snapshot-{slot:020}", slot)
+
     async def begin_with(self, snapshot: bytes) -> None:
         """Have this on disk before anything else."""
         await asyncio.to_thread(self._files.write, header(snapshot).next_slot, snapshot)

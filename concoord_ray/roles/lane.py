@@ -25,6 +25,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from concoord_ray.config import Config
 from concoord_ray.paxos.outputs import Decided
 from concoord_ray.roles.child import Child, ChildFailed
+from concoord_ray.roles.mark import Mark, deadly_slot
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import Batch, Entry, Reply
 from concoord_ray.rsm.executor import Executor
@@ -89,8 +90,11 @@ class Lane:
         config: Config,
         done: Callable[[Applied, list[Reply]], None],
         failed: Callable[[BaseException], None],
+        mark: Mark | None = None,
     ) -> None:
         self._executor = executor
+        self._mark = mark or Mark()
+        self._is_holding = False
         self._config = config
         self._done = done
         self._failed = failed
@@ -105,7 +109,9 @@ class Lane:
         self._thread.start()
 
     def execute(self, decisions: list[Decided], reads: list[Entry]) -> None:
-        """Execute decided slots, then reads."""
+        """Execute decided slots, then reads; from a slot on that is held (see ``roles.mark``) none of either."""
+        if self._mark.held_slot is not None and self._holds(self._mark.held_slot, decisions):
+            return
         batches = [(slot, decode_batch(value)) for slot, value in decisions]
         entries = [entry for _, batch in batches for entry in batch.entries] + reads
         job = _Job(batches, reads, self._executor.kinds_of(entries), len(entries))
@@ -114,6 +120,18 @@ class Lane:
         else:
             self._handed_over += 1
             self._jobs.put(job)
+
+    def _holds(self, held: int, decisions: list[Decided]) -> bool:
+        """Whether they come to the slot that is held. Then those before it are executed, and no more ever."""
+        value = next((value for slot, value in decisions if slot == held), None)
+        if value is None:
+            return self._is_holding  # Else it is to come, or a snapshot has it behind it.
+        self.execute([decided for decided in decisions if decided.slot < held], [])
+        self._is_holding = True
+        self._mark.hold()
+        retry_s = self._config.deadly_retry_s
+        self._run_aside(lambda: deadly_slot(self._mark, self._executor, value, retry_s), self._failed)
+        return True
 
     def restore(self, snapshot: Rope) -> None:
         """Go on from a snapshot, after what was handed over before."""
@@ -209,7 +227,10 @@ class Lane:
         job.began_s = time.monotonic()
         self._current = job
         for slot, batch in job.batches:
+            self._mark.begin(slot)
             self._executor.apply_batch(slot, batch)
+        if job.batches:
+            self._mark.end(job.batches[-1][0])
         applied = self._executor.take_applied()
         replies = [self._executor.read(entry) for entry in job.reads]
         self._current = None

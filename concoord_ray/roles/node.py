@@ -22,6 +22,7 @@ from concoord_ray.net.identity import Address, Identity
 from concoord_ray.net.links import Links, Target
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import URGENT, Boot, Discovery, Whereabouts, WireMessage, decode, encode
+from concoord_ray.roles.mark import DeadlySlot
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Node:
         self._tick_interval_s = tick_interval_s
         self._tasks: list[asyncio.Task[None]] = []
         #: Why it has left, if it has.
-        self.fault: StorageError | None = None
+        self.fault: StorageError | DeadlySlot | None = None
         self._leaving: asyncio.Task[None] | None = None
 
     @property
@@ -116,18 +117,20 @@ class Node:
         """End the process, since the role must not go on; Ray starts it again.
 
         If the disk is at fault it will be for a while: then it leaves at once, for everybody to see, and the process
-        ends after ``disk_retry_s``, so that they do not follow one another as fast as Ray can start them.
+        ends after ``disk_retry_s``, so that they do not follow one another as fast as Ray can start them. The same
+        holds for a slot that kills, with ``deadly_retry_s``.
         """
-        if not isinstance(error, StorageError):
+        if not isinstance(error, (StorageError, DeadlySlot)):
             exit_broken(self.me, error)
         if self.fault is None:
             self.fault = error
             logger.critical("%s leaves: %s", self.me, error)
             self._leaving = asyncio.get_running_loop().create_task(self._leave(error))
 
-    async def _leave(self, error: StorageError) -> None:
+    async def _leave(self, error: StorageError | DeadlySlot) -> None:
+        config = self.boot.config
         await self.stop()
-        await asyncio.sleep(self.boot.config.disk_retry_s)
+        await asyncio.sleep(config.deadly_retry_s if isinstance(error, DeadlySlot) else config.disk_retry_s)
         exit_broken(self.me, error)
 
     def own_report(self) -> MemberReport:

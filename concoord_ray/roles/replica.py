@@ -8,6 +8,7 @@ and the replies that come of it (``_executed``) leave on the routes that the ser
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -22,6 +23,7 @@ from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.bulk import Bulk
 from concoord_ray.roles.disk import begin_again_if_free
 from concoord_ray.roles.lane import Lane
+from concoord_ray.roles.mark import DeadlySlot, find_mark
 from concoord_ray.roles.node import AWAY_TICKS, Node
 from concoord_ray.roles.replies import Replies
 from concoord_ray.rsm.calls import Applied
@@ -105,11 +107,13 @@ class ReplicaRole:
         boot, config = self.node.boot, self._config
         view = await self._discovery.view()
         saved = await asyncio.to_thread(self._archive.newest) if self._archive is not None else None
+        directory = None if self._archive is None else self._archive.directory
+        mark = await asyncio.to_thread(find_mark, boot.ensemble, boot.index, directory, config.deadly_after_deaths)
         now_s = time.monotonic()
         rng = random.Random(self.node.me.incarnation)
         replica = Replica(self.node.me, view, config, noop=NOOP, rng=rng, now_s=now_s)
         executor = Executor(boot.ensemble, config, generation=boot.generation)
-        self._lane = Lane(executor, config, self._executed, self.broken)
+        self._lane = Lane(executor, config, self._executed, self.broken, mark)
         self._service = Service(replica, config, now_s)
         start = saved if saved is not None else self._seed
         if start is not None:
@@ -176,6 +180,9 @@ class ReplicaRole:
 
     def broken(self, error: BaseException) -> None:
         """See ``NodeOwner``; also when the executor or the disk cannot go on. The peers carry on without this one."""
+        if isinstance(error, DeadlySlot) and self._archive is not None:
+            with contextlib.suppress(OSError):  # Its disk as well? Then there is none to be had.
+                error.snapshot = self._archive.newest_file()
         self.node.end(error)
 
     def report(self, report: MemberReport) -> MemberReport:

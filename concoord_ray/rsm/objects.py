@@ -81,6 +81,18 @@ class ObjectTable:
         object_id = self._names.get(name)
         return None if object_id is None else self._objects[object_id].info
 
+    def other_origin(self, name: str, origin: str) -> str:
+        """Where the class of the object called ``name`` is from, empty if it may be a version of the class asked for.
+
+        What a program calls ``__main__`` is called by its file's name by others.
+        """
+        cls = self._classes[self._objects[self._names[name]].class_id].cls
+        module, asked_module = str(cls.__module__), origin.removesuffix(f".{cls.__qualname__}")
+        is_same = origin == f"{asked_module}.{cls.__qualname__}"
+        if not origin or (is_same and (module == asked_module or "__main__" in (module, asked_module))):
+            return ""
+        return f"{module}.{cls.__qualname__}"
+
     def named(self) -> list[ObjectInfo]:
         """Every named object, in order of creation."""
         return [self._objects[object_id].info for object_id in self._names.values()]
@@ -241,6 +253,23 @@ class ObjectTable:
             elif isinstance(command, Create):
                 kinds.add((command.class_name, "__init__"))
         return frozenset(kinds)
+
+    def calls_in(self, entries: Iterable[Entry]) -> list[str]:
+        """The same for people to read: each with its object."""
+        told: dict[str, None] = {}
+        for entry in entries:
+            try:
+                command = decode_command(entry.command)
+            except msgspec.MsgspecError:
+                continue
+            if isinstance(command, Create):
+                told[f"{command.class_name}.__init__ of a new object"] = None
+            elif isinstance(command, Call):
+                record = self._objects.get(command.object_id)
+                name = None if record is None else record.info.name
+                object_named = f"object {command.object_id}" + ("" if name is None else f" ({name!r})")
+                told[f"{self.class_name(command.object_id)}.{command.method} of {object_named}"] = None
+        return list(told)
 
     def is_readonly(self, object_id: int, method: str) -> bool:
         """Whether the method may be called without the log; also true for what is not there, which is told as such."""
