@@ -134,13 +134,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     inline_after_runs: int = 16
     #: From when on ``status`` names what a replica is executing.
     executing_report_s: float = 1.0
-
-    # Frames and connections.
-    max_frame_bytes: int = 64 << 20
     #: After how many lives in a row that died in one slot a replica does not execute it, see ``roles.mark``; it leaves,
     #: and tries again after so long. Meanwhile it has the state before that slot, for ``concoord.recover``.
     deadly_after_deaths: int = 3
     deadly_retry_s: float = 30.0
+
+    # Frames and connections.
+    max_frame_bytes: int = 64 << 20
     max_send_buffer_bytes: int = 256 << 20
     #: Who can wait with what it has to send waits while more than this waits in the connection.
     send_window_bytes: int = 16 << 20

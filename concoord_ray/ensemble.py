@@ -333,13 +333,13 @@ def _last_state(old: Plan | None, name: str, source: str | Path | None, timeout_
     if found.is_healthy:
         raise ConfigurationError(f"The ensemble {name!r} has a majority and a leader: there is nothing to recover.")
     furthest = max((r for r in found.replicas if r.alive), key=lambda r: r.applied_slot or 0, default=None)
-    if furthest is None or not furthest.applied_slot:
-        raise ConfigurationError(f"No replica of {name!r} lives and knows anything: give source=, a backup's file.")
-    data = actors.snapshot_of(old, furthest.index, furthest.applied_slot, timeout_s)
-    return data, f"replica {furthest.index}"
     reached = 0 if furthest is None else furthest.applied_slot or 0
     for replica in found.replicas:
         if replica.fault is not None and not replica.alive:
             with contextlib.suppress(ray.exceptions.RayError):  # It has not come as far, or it cannot answer any more.
                 data = actors.snapshot_of(old, replica.index, reached, min(timeout_s, _FAULTY_ANSWERS_S))
                 return data, f"replica {replica.index}, which has left"
+    if furthest is None or not furthest.applied_slot:
+        raise ConfigurationError(f"No replica of {name!r} lives and knows anything: give source=, a backup's file.")
+    data = actors.snapshot_of(old, furthest.index, furthest.applied_slot, timeout_s)
+    return data, f"replica {furthest.index}"
