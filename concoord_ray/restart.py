@@ -23,10 +23,11 @@ from concoord_ray.genesis import Plan
 from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.roles.boot import Boot
+from concoord_ray.storage.birth import directory_of
 from concoord_ray.storage.durable import set_aside
 from concoord_ray.storage.places import places_of
-from concoord_ray.storage.remains import put_together
-from concoord_ray.storage.survey import Kept, survey
+from concoord_ray.storage.remains import Finds, is_complete, put_together
+from concoord_ray.storage.survey import NO_SNAPSHOT, Kept, look_into_snapshots, survey
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ _SURVEY_TIMEOUT_S = 60.0
 #: How long to wait for processes to let go of directories that we can do without.
 _IN_USE_PATIENCE_S = 10.0
 _LOOK_AGAIN_S = 0.5
+#: How long a node may read snapshots; what it has not come to counts as whole. Some gigabytes can be read in it.
+_READING_PATIENCE_S = 20.0
 #: How long a process that was killed may take to be gone.
 _ENDING_PATIENCE_S = 10.0
 
@@ -53,37 +56,121 @@ def find_data(storage: str, name: str, until_s: float) -> Found | None:
     """The ensemble called ``name`` whose data are on the nodes, None if there is none, or if somebody has started it.
 
     Raises ConfigurationError if there are two, neither of which was recovered from the other; or if until ``until_s``
-    only a part of its data is there, and too little of it.
+    only a part of its data is there, and too little of it: at once if it is damage that makes it too little, and all
+    who have data of it have been asked.
     """
     patient_until_s = min(until_s, time.monotonic() + _IN_USE_PATIENCE_S)
     told: set[str] = set()
+    snapshots = _Snapshots(storage, name)
     while genesis.find_plan(name) is None:
-        kept = _ask_nodes(storage, name)
-        _tell({fault for _, each in kept for fault in each.faults} - told)
-        told.update(fault for _, each in kept for fault in each.faults)
+        kept: Finds = _ask_nodes(storage, name)
         found, lack = judge(storage, name, kept)
         now_s = time.monotonic()
         in_use = sorted({directory for _, each in kept for directory in each.in_use})
-        if not lack and (not in_use or now_s >= patient_until_s):
+        is_waiting = bool(in_use) and now_s < patient_until_s
+        if found is not None and not lack and not is_waiting:
+            kept = snapshots.read(kept, found.plan.ensemble)
+            found, lack = judge(storage, name, kept)
+        faults = {fault for _, each in kept for fault in each.faults} - told
+        _tell(faults)
+        told |= faults
+        if not lack and not is_waiting:
             return found
-        if lack and now_s >= until_s:
-            others = f" Other processes have {', '.join(in_use)}." if in_use else ""
-            raise ConfigurationError(
-                f"There are data of the ensemble {name!r} in {storage}, but not enough to go on from: {lack}.{others} "
-                f"Start the nodes that have the rest, then call init() again; or begin again from a backup with "
-                f"recover(source=...)."
-            )
+        if lack and (now_s >= until_s or (not in_use and _is_damage_all(kept))):
+            raise ConfigurationError(_shortage(storage, name, kept, lack, in_use))
         time.sleep(_LOOK_AGAIN_S)
     return None
 
 
-def judge(storage: str, name: str, kept: list[tuple[str, Kept]]) -> tuple[Found | None, str]:
+class _Snapshots:
+    """What is in the snapshots of the nodes, read again only if anything has changed by their names."""
+
+    def __init__(self, storage: str, name: str) -> None:
+        self._storage = storage
+        self._name = name
+        self._last: tuple[Finds, Finds] = ([], [])
+
+    def read(self, kept: Finds, ensemble: str) -> Finds:
+        """The same with only such snapshots in it as are whole, if without any there is too little to go on from."""
+        if kept != self._last[0]:
+            none = [
+                (node, msgspec.structs.replace(each, replicas=dict.fromkeys(each.replicas, NO_SNAPSHOT)))
+                for node, each in kept
+            ]
+            is_needed = judge(self._storage, self._name, none)[1] != ""
+            self._last = (kept, self._read(kept, ensemble) if is_needed else kept)
+        return self._last[1]
+
+    def _read(self, kept: Finds, ensemble: str) -> Finds:
+        asked = {
+            _on(node, _reading).remote(self._storage, self._name, msgspec.msgpack.encode(each)): node
+            for node, each in kept
+            if each.ensemble == ensemble and each.replicas
+        }
+        read = {asked[ref]: msgspec.msgpack.decode(answer, type=Kept) for ref, answer in _answers(asked, self._name)}
+        return [(node, read.get(node, each) if each.ensemble == ensemble else each) for node, each in kept]
+
+
+def _damaged(kept: Finds) -> dict[str, str]:
+    """Files that cannot be done without and are damaged, with their ensembles."""
+    certified = {each.ensemble for _, each in kept if each.birth is not None}
+    found = {}
+    for _, each in kept:
+        births = each.broken_births if each.ensemble not in certified else ()
+        found.update(dict.fromkeys((*births, *each.broken_snapshots), each.ensemble))
+    return found
+
+
+def _is_damage_all(kept: Finds) -> bool:
+    """Whether it is for damaged files that there is too little, and no other node is known to have more."""
+    ensembles = set(_damaged(kept).values())
+    return bool(ensembles) and all(
+        is_complete([each for _, each in kept if each.ensemble == ensemble]) for ensemble in ensembles
+    )
+
+
+def _shortage(storage: str, name: str, kept: Finds, lack: str, in_use: list[str]) -> str:
+    """What is missing, and what can be done."""
+    damaged = _damaged(kept)
+    text = f"There are data of the ensemble {name!r} in {storage}, but not enough to go on from: {lack}."
+    if damaged:
+        text += f" Damaged, and not used: {', '.join(sorted(damaged))}."
+    if in_use:
+        text += f" Other processes have {', '.join(in_use)}."
+    text += (
+        " If there are nodes that have the rest, start them and call init() again; if there are none, begin again from "
+        "a backup with recover(source=...)"
+    )
+    snapshots = [
+        (slot, each.ensemble, index, node)
+        for node, each in kept
+        for index, slot in each.replicas.items()
+        if slot != NO_SNAPSHOT and each.ensemble in damaged.values()
+    ]
+    if snapshots:
+        slot, ensemble, index, node = max(snapshots)
+        directory = directory_of(storage, name, ensemble)
+        text += (
+            f", or from the newest snapshot that a replica has, on node {node}: concoord recover --name {name} "
+            f"--storage {storage} --source {directory}/{Role.REPLICA}-{index}/snapshot-{slot:020}. What came after "
+            f"slot {slot} is lost then"
+        )
+        if all(each.birth is None for _, each in kept if each.ensemble == ensemble):
+            text += f". Afterwards move {directory} elsewhere on every node, or the next start asks for it again"
+    return f"{text}."
+
+
+def judge(storage: str, name: str, kept: Finds) -> tuple[Found | None, str]:
     """What to start, if anything was before; and what is missing without which it would not go on, if anything is."""
     births = {each.birth.ensemble: each.birth for _, each in kept if each.birth is not None}
     unknown = sorted({each.ensemble for _, each in kept if each.has_memory} - births.keys())
     lack = ""
     if unknown:
-        lack = f"the birth certificate of {', '.join(unknown)} is not there, which its acceptors' nodes have"
+        are_there = any(each.broken_births for _, each in kept if each.ensemble in unknown)
+        lack = (
+            f"{'no whole copy of ' if are_there else ''}the birth certificate of {', '.join(unknown)} is "
+            f"{'' if are_there else 'not '}there, which every node with an acceptor of it has"
+        )
     if not births:
         return None, lack
     latest = max(birth.generation for birth in births.values())
@@ -145,18 +232,26 @@ def retire(plan: Plan, members: Mapping[tuple[Role, int], str]) -> None:
 
 def _ask_nodes(storage: str, name: str) -> list[tuple[str, Kept]]:
     alive: Any = ray.nodes  # It has no types.
-    nodes = [node["NodeID"] for node in alive() if node["Alive"]]
-    asked = {_on(node, _survey).remote(storage, name): node for node in nodes}
+    asked = {_on(node["NodeID"], _survey).remote(storage, name): node["NodeID"] for node in alive() if node["Alive"]}
+    answers = _answers(asked, name)
+    found = {asked[ref]: msgspec.msgpack.decode(answer, type=list[Kept]) for ref, answer in answers}
+    return [(node, kept) for node in sorted(found) for kept in found[node]]
+
+
+def _answers(asked: Mapping[Any, str], name: str) -> list[tuple[Any, bytes]]:
+    """What the nodes say that say something in time."""
+    if not asked:
+        return []
     ready, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_SURVEY_TIMEOUT_S)
     if silent:
         logger.warning("%d nodes did not say what they have of %r", len(silent), name)
-    found = []
+    answers = []
     for ref in ready:
         try:
-            found += [(asked[ref], kept) for kept in msgspec.msgpack.decode(ray.get(ref), type=list[Kept])]
+            answers.append((ref, ray.get(ref)))
         except (ray.exceptions.RayError, StorageError) as error:  # The node is gone, or we may not look there.
             logger.warning("node %s cannot say what it has of %r: %s", asked[ref], name, error)
-    return found
+    return answers
 
 
 def _tell(faults: set[str]) -> None:
@@ -170,6 +265,11 @@ def _on(node: str, function: Any) -> Any:
 
 def _look(storage: str, name: str) -> bytes:
     return msgspec.msgpack.encode(survey(storage, name))
+
+
+def _read(storage: str, name: str, kept: bytes) -> bytes:
+    known = msgspec.msgpack.decode(kept, type=Kept)
+    return msgspec.msgpack.encode(look_into_snapshots(storage, name, known, _READING_PATIENCE_S))
 
 
 def _retire(boot: bytes) -> None:
@@ -187,4 +287,5 @@ def _retire(boot: bytes) -> None:
 
 _remote: Any = ray.remote
 _survey = _remote(num_cpus=0)(_look)
+_reading = _remote(num_cpus=0)(_read)
 _retiring = _remote(num_cpus=0)(_retire)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from concoord_ray import ensemble, genesis
@@ -24,6 +25,12 @@ def add_parser(subparsers: Any, anywhere: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="which one; there is no default, because nothing takes it back")
     parser.add_argument("--source", metavar="FILE", help="a backup; by default the replica that has come furthest")
     parser.add_argument(
+        "--storage",
+        metavar="DIRECTORY",
+        help="keep everything on the disks of the nodes, in this directory of each; by default where the old ensemble "
+        "kept it, and in memory if nothing of that runs any more",
+    )
+    parser.add_argument(
         "--force", action="store_true", help="go back to the state of --source although the ensemble is well"
     )
     parser.set_defaults(run=run)
@@ -36,7 +43,10 @@ def run(options: argparse.Namespace) -> int:
     connect(options.address)
     if options.source is not None and not options.force:
         _refuse_if_well(options.name)
-    recovered = ensemble.recover(options.name, source=options.source)
+    settings: dict[str, Any] = {}
+    if options.storage is not None:
+        settings["storage"] = str(Path(options.storage).expanduser().absolute())
+    recovered = ensemble.recover(options.name, source=options.source, **settings)
     print(f"Ensemble {options.name!r} runs again, as {recovered.id}.")
     return 0
 

@@ -23,7 +23,7 @@ from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.bulk import Bulk
 from concoord_ray.roles.disk import begin_again_if_free
 from concoord_ray.roles.node import Node
-from concoord_ray.storage.birth import has_birth, write_birth
+from concoord_ray.storage.birth import is_certified, write_birth
 from concoord_ray.storage.durable import DurableStorage, set_aside
 from concoord_ray.storage.group_commit import GroupCommit
 from concoord_ray.storage.memory import MemoryStorage
@@ -36,10 +36,9 @@ class AcceptorRole:
     """One acceptor of one ensemble."""
 
     def __init__(self, boot: Boot, place: Whereabouts, discovery: Discovery) -> None:
-        storage = boot.config.storage
+        self._durable = _open_storage(boot) if boot.config.storage else None
         #: With storage: before there is a birth certificate on this disk, nothing is answered.
-        self._is_certified = not storage or has_birth(storage, boot.name, boot.ensemble)
-        self._durable = _open_storage(boot) if storage else None
+        self._is_certified = self._durable is None or _is_certified(boot, self._durable)
         incarnation = None if self._durable is None else self._durable.incarnation
         self.node = Node(boot, place, discovery, self, incarnation=incarnation)
         self._bulk = Bulk(self.node.links, boot.config.retransmit_interval_s)
@@ -78,7 +77,7 @@ class AcceptorRole:
         """Take part in the first view. Every later one is brought by the scout that asks for votes in it."""
         view = await self._discovery.view()
         if not self._is_certified:
-            write_birth(self.node.boot.birth(view))
+            write_birth(self.node.boot.birth(view), *([self._durable.directory] if self._durable is not None else []))
             self._is_certified = True
         if self._core.view is not None or self._core.join(view):
             self._perform()
@@ -130,6 +129,15 @@ class AcceptorRole:
     def report(self, report: MemberReport) -> MemberReport:
         """See ``NodeOwner``."""
         return msgspec.structs.replace(report, view=self._core.view)
+
+
+def _is_certified(boot: Boot, durable: DurableStorage) -> bool:
+    """Whether the birth certificate is on this disk. What raises leaves the data to the next attempt."""
+    try:
+        return is_certified(boot.data_directory().parent, durable.directory)
+    except BaseException:
+        durable.close()
+        raise
 
 
 def _open_storage(boot: Boot) -> DurableStorage:

@@ -57,6 +57,20 @@ def put_together(birth: Birth, finds: Finds) -> Remains:
     return Remains(pieces.size(nodes), nodes, lack)
 
 
+def is_complete(kept: Sequence[Kept]) -> bool:
+    """Whether of one ensemble all data are here that any node is known to have, usable or not.
+
+    As far as the acceptors know: every member of the newest view that any of them has joined.
+    """
+    joined = [view for each in kept for votes in _all_votes(each) for view in votes.joined]
+    if not joined:
+        return False
+    newest = max(joined, key=lambda view: view.epoch)
+    acceptors = {index for each in kept for index in each.acceptors}
+    replicas = {index for each in kept for index in each.replicas}
+    return {member.index for member in newest.acceptors} <= acceptors and {*newest.replicas} <= replicas
+
+
 class _Pieces:
     """What there is of everything."""
 

@@ -13,10 +13,12 @@ import logging
 import re
 import struct
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from hashlib import blake2b
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -33,7 +35,7 @@ _PREAMBLE = struct.Struct(">8sHH")
 _CHECKSUM_BYTES = 8
 _DIGEST_BYTES = 32
 _BLOCK_BYTES = 1 << 20
-_NAME = re.compile(r"snapshot-(\d{20})")
+_NAME = re.compile(r"snapshot-\d{20}")
 #: What the name of one that is not used any more ends with, and how many of these are kept to be looked at: a replica
 #: that goes wrong again and again would fill the disk with them.
 _ASIDE = ".corrupt"
@@ -75,23 +77,63 @@ def read_file(path: Path) -> tuple[Header, bytes]:
     it, ``StorageFailed`` if it cannot be read.
     """
     with machine_faults(path), path.open("rb") as file:
-        preamble = file.read(_PREAMBLE.size)
-        if len(preamble) < _PREAMBLE.size or not preamble.startswith(_MAGIC):
-            raise _corrupt(path, "it does not begin as a snapshot does")
-        _, version, header_bytes = _PREAMBLE.unpack(preamble)
-        checksum, encoded = file.read(_CHECKSUM_BYTES), file.read(header_bytes)
-        if _digest((preamble, encoded), _CHECKSUM_BYTES) != checksum:
-            raise _corrupt(path, "its header does not match the header's checksum")
-        if version != _FORMAT:
-            raise StorageError(f"{path} is of format {version}, not {_FORMAT}: read it with the version that wrote it.")
-        header = _decode(encoded)
-        length_bytes = path.stat().st_size - file.tell()
-        if length_bytes != header.length_bytes:
-            raise _corrupt(path, f"it holds {length_bytes} bytes of {header.length_bytes}")
+        header = _read_header(path, file)
         data = file.read(header.length_bytes)
-    if _digest((data,), _DIGEST_BYTES) != header.digest:
-        raise _corrupt(path, "its content does not match the checksum")
+    _check_content(path, header, _digest((data,), _DIGEST_BYTES))
     return header, data
+
+
+def verify_snapshot(path: Path, until_s: float) -> None:
+    """Raise what a replica that starts from this file would, without keeping what is in it.
+
+    What could not be read until ``until_s``, of the monotonic clock, is taken to be whole.
+    """
+    state = blake2b(digest_size=_DIGEST_BYTES)
+    with machine_faults(path), path.open("rb") as file:
+        header = _read_header(path, file)
+        _check_name(path, header)
+        while block := file.read(_BLOCK_BYTES):
+            state.update(block)
+            if time.monotonic() > until_s:
+                return
+    _check_content(path, header, state.digest())
+
+
+def newest_first(directory: Path) -> list[Path]:
+    """The snapshots in a replica's directory, sound or not."""
+    return sorted((path for path in directory.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+
+
+def slot_of(path: Path) -> int:
+    """The slot that the name of a snapshot says."""
+    return int(path.name.removeprefix("snapshot-"))
+
+
+def _read_header(path: Path, file: BinaryIO) -> Header:
+    preamble = file.read(_PREAMBLE.size)
+    if len(preamble) < _PREAMBLE.size or not preamble.startswith(_MAGIC):
+        raise _corrupt(path, "it does not begin as a snapshot does")
+    _, version, header_bytes = _PREAMBLE.unpack(preamble)
+    checksum, encoded = file.read(_CHECKSUM_BYTES), file.read(header_bytes)
+    if _digest((preamble, encoded), _CHECKSUM_BYTES) != checksum:
+        raise _corrupt(path, "its header does not match the header's checksum")
+    if version != _FORMAT:
+        raise StorageError(f"{path} is of format {version}, not {_FORMAT}: read it with the version that wrote it.")
+    header = _decode(encoded)
+    length_bytes = path.stat().st_size - file.tell()
+    if length_bytes != header.length_bytes:
+        raise _corrupt(path, f"it holds {length_bytes} bytes of {header.length_bytes}")
+    return header
+
+
+def _check_content(path: Path, header: Header, digest: bytes) -> None:
+    if digest != header.digest:
+        raise _corrupt(path, "its content does not match the checksum")
+
+
+def _check_name(path: Path, header: Header) -> None:
+    if path.name != f"snapshot-{header.slot:020}":
+        raise _corrupt(path, f"it holds the snapshot of slot {header.slot}")
 
 
 class SnapshotFiles:
@@ -124,8 +166,7 @@ class SnapshotFiles:
     @property
     def reach(self) -> int:
         """The slot of the newest snapshot, sound or not, -1 if there is none."""
-        names = [_NAME.fullmatch(path.name) for path in self._newest_first()[:1]]
-        return max((int(name[1]) for name in names if name is not None), default=-1)
+        return max(map(slot_of, self._newest_first()[:1]), default=-1)
 
     def write(self, slot: int, data: bytes | Rope) -> Path:
         """Keep the snapshot at ``slot``, durably; the oldest beyond those to keep go. Raises ``StorageFailed``."""
@@ -144,8 +185,7 @@ class SnapshotFiles:
         for path in self._newest_first():
             try:
                 header, data = read_file(path)
-                if path.name != f"snapshot-{header.slot:020}":
-                    raise _corrupt(path, f"it holds the snapshot of slot {header.slot}")
+                _check_name(path, header)
             except StorageCorrupt as error:
                 aside = self._set_aside(path)
                 logger.warning("%s It is now %s; the snapshot before it is tried.", error, aside.name)
@@ -164,7 +204,7 @@ class SnapshotFiles:
         self._lock.release()
 
     def _newest_first(self) -> list[Path]:
-        return sorted((path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+        return newest_first(self._directory)
 
     def _set_aside(self, path: Path) -> Path:
         aside = path.with_name(path.name + _ASIDE)

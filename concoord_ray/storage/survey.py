@@ -6,26 +6,30 @@ last one is still ending. What another process has is told apart from what is br
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from concoord_ray.errors import StorageError
+from concoord_ray.errors import StorageCorrupt, StorageError
 from concoord_ray.paxos.ballot import Ballot
 from concoord_ray.paxos.outputs import Accepted, Joined, Record, Truncated
 from concoord_ray.paxos.view import Role, View, following_view, is_stop_sign
-from concoord_ray.storage import birth as births
-from concoord_ray.storage.birth import Birth
+from concoord_ray.storage.birth import Birth, directory_of, find_birth
 from concoord_ray.storage.durable import read_contents
 from concoord_ray.storage.files import LOCK_NAME, machine_faults
 from concoord_ray.storage.places import places_of
+from concoord_ray.storage.snapshots import newest_first, slot_of, verify_snapshot
 
 _MEMBER = re.compile(rf"({Role.ACCEPTOR}|{Role.REPLICA})-(\d+)(?:\.\d+)?")
-_SNAPSHOT = re.compile(r"snapshot-(\d{20})")
+#: How many replicas' snapshots are read at once: several of a machine are often on one disk.
+_READERS = 4
 #: The slot of a replica that has no snapshot.
 NO_SNAPSHOT = -1
 
@@ -59,7 +63,7 @@ class Kept(msgspec.Struct, frozen=True):
     """What one node has of one ensemble."""
 
     ensemble: str
-    #: None if it is not there, or broken; replicas do not write one.
+    #: None if neither it nor any copy is there, or sound; replicas do not write one.
     birth: Birth | None
     #: By index; None for an acceptor whose data are broken, or another process's.
     acceptors: dict[int, Votes | None]
@@ -69,6 +73,10 @@ class Kept(msgspec.Struct, frozen=True):
     in_use: tuple[str, ...] = ()
     #: What is wrong with what cannot be read.
     faults: tuple[str, ...] = ()
+    #: Damaged copies of the birth certificate.
+    broken_births: tuple[str, ...] = ()
+    #: Damaged snapshots, as far as they were looked into.
+    broken_snapshots: tuple[str, ...] = ()
 
     @property
     def has_memory(self) -> bool:
@@ -85,6 +93,48 @@ def survey(storage: str, name: str) -> list[Kept]:
         directories = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         found = [_Look(directory).kept() for directory in directories]
     return [kept for kept in found if kept.birth is not None or kept.acceptors or kept.replicas]
+
+
+def look_into_snapshots(storage: str, name: str, kept: Kept, patience_s: float) -> Kept:
+    """``kept``, with only such snapshots in it as a replica could start from, the newest of each.
+
+    It reads them, until one is whole; what it has not read after ``patience_s`` counts by its name.
+    """
+    until_s = time.monotonic() + patience_s
+    directory = directory_of(storage, name, kept.ensemble)
+    indices = [index for index, slot in kept.replicas.items() if slot != NO_SNAPSHOT]
+
+    def sound(index: int) -> tuple[int, dict[str, str]]:
+        places = [place.directory for place in places_of(directory / f"{Role.REPLICA}-{index}")]
+        found = [_sound_snapshot_in(place, until_s) for place in places if place.is_dir() and not _is_locked(place)]
+        broken = {path: fault for _, faults in found for path, fault in faults.items()}
+        return max((slot for slot, _ in found), default=NO_SNAPSHOT), broken
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        results = dict(zip(indices, readers.map(sound, indices), strict=True))
+    broken = {path: fault for _, faults in results.values() for path, fault in faults.items()}
+    return msgspec.structs.replace(
+        kept,
+        replicas={**kept.replicas, **{index: slot for index, (slot, _) in results.items()}},
+        faults=(*kept.faults, *broken.values()),
+        broken_snapshots=tuple(broken),
+    )
+
+
+def _sound_snapshot_in(directory: Path, until_s: float) -> tuple[int, dict[str, str]]:
+    """The slot of the newest that is whole; and of those before it, what is wrong with them."""
+    broken: dict[str, str] = {}
+    with contextlib.suppress(FileNotFoundError):  # It was set aside just now.
+        for path in newest_first(directory):
+            try:
+                verify_snapshot(path, until_s)
+            except StorageCorrupt as error:
+                broken[str(path)] = str(error)
+            except StorageError as error:  # The replica will not look further, either.
+                return NO_SNAPSHOT, {**broken, str(path): str(error)}
+            else:
+                return slot_of(path), broken
+    return NO_SNAPSHOT, broken
 
 
 class _Look:
@@ -113,15 +163,25 @@ class _Look:
                 acceptors[index] = max(reversed(known), key=lambda votes: votes.epoch)
             elif _UNREADABLE in memories:
                 acceptors[index] = None
-        return Kept(self._directory.name, self._birth(), acceptors, replicas, tuple(self._in_use), tuple(self._faults))
-
-    def _birth(self) -> Birth | None:
-        path = self._directory / births.FILE_NAME
-        try:
-            return births.read_birth(path) if path.exists() else None
-        except StorageError as error:
-            self._faults.append(str(error))
-            return None
+        birth, broken = find_birth(
+            self._directory,
+            [
+                place.directory
+                for role, index in members
+                if role == Role.ACCEPTOR
+                for place in places_of(self._directory / f"{role}-{index}")
+            ],
+        )
+        self._faults += map(str, broken.values())
+        return Kept(
+            self._directory.name,
+            birth,
+            acceptors,
+            replicas,
+            tuple(self._in_use),
+            tuple(self._faults),
+            tuple(map(str, broken)),
+        )
 
     def _votes_in(self, directory: Path) -> Votes | str | None:
         """What is there; None if nothing ever was."""
@@ -137,14 +197,13 @@ class _Look:
         return None if found is None else _votes_of(found.incarnation, found.commit, found.records)
 
     def _snapshot_in(self, directory: Path) -> int:
-        """By the name: a file is there as a whole or not at all, and to read it all may take long."""
+        """By the name: to read it all may take long, see ``look_into_snapshots``."""
         if self._is_in_use(directory):
             return NO_SNAPSHOT
         try:
-            names = [_SNAPSHOT.fullmatch(path.name) for path in directory.iterdir()]
+            return max(map(slot_of, newest_first(directory)[:1]), default=NO_SNAPSHOT)
         except FileNotFoundError:  # It was set aside just now.
             return NO_SNAPSHOT
-        return max((int(name[1]) for name in names if name is not None), default=NO_SNAPSHOT)
 
     def _is_in_use(self, directory: Path) -> bool:
         is_it = _is_locked(directory)

@@ -17,6 +17,7 @@ from concoord_ray.storage.snapshots import read_file
 from tests.integration.casualties import kill, strong
 from tests.integration.conftest import MakeEnsemble
 from tests.integration.drivers import Driver, Drivers
+from tests.storage.pieces import flip
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -27,8 +28,11 @@ import concoord_ray as concoord
 def say(*words):
     print("said:", *words, flush=True)
 ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-ensemble = concoord.init(storage={storage!r}, session_ttl_s=30.0)
+began_s = time.monotonic()
+def init(**settings):
+    return concoord.init(storage={storage!r}, session_ttl_s=30.0, **settings)
 """
+_INIT = "ensemble = init()"
 _KILL_EVERYTHING = """
 status = concoord.status()
 for member in (*status.acceptors, *status.replicas, *status.registries, *status.gateways):
@@ -49,7 +53,9 @@ def said(driver: Driver) -> str:
 def start(tmp_path: Path) -> Iterator[Callable[[str], Driver]]:
     """Starts a script with a Ray cluster of its own, in which it starts an ensemble or finds it again."""
     with Drivers("") as drivers:
-        yield lambda body: drivers.start(_START.format(storage=str(tmp_path)) + body, connect=False)
+        yield lambda body: drivers.start(
+            _START.format(storage=str(tmp_path)) + (body if "init(" in body else _INIT + body), connect=False
+        )
 
 
 def test_after_everything_has_died_everything_is_back(start: Callable[[str], Driver]) -> None:
@@ -130,6 +136,57 @@ say(counter.increment(), status.epoch, status.acceptors[0].in_view, status.accep
     assert said(second) == "dead"
     second.finish()
     assert len(list(tmp_path.glob("default/*/acceptor-0.corrupt-*"))) == 1
+
+
+def test_damaged_certificates_are_mended_and_damaged_snapshots_are_named_at_once(
+    start: Callable[[str], Driver], tmp_path: Path
+) -> None:
+    first = start(
+        """
+ensemble = init(snapshot_log_bytes=20_000, truncate_log_bytes=20_000, truncate_slots=200)
+counter = concoord.Counter.options(name="counter").remote()
+while min(r.applied_slot or 0 for r in concoord.status().replicas) < 3000:
+    for _ in range(500):
+        counter.increment()
+say(ensemble.id, counter.getvalue())
+"""
+        + _KILL_EVERYTHING,
+    )
+    ensemble_id, count = said(first).split()
+    assert said(first) == "dead"
+    first.finish()
+    births = [tmp_path / "default" / ensemble_id / "birth", *tmp_path.glob("default/*/acceptor-*/birth")]
+    assert len(births) == 4
+    whole = births[0].read_bytes()
+    for path in births[:3]:
+        flip(path, 40, 1)
+    second = start(
+        """
+ensemble = init()
+say(ensemble.id, concoord.get("counter").getvalue())
+"""
+        + _KILL_EVERYTHING,
+    )
+    assert said(second).split() == [ensemble_id, count]
+    assert said(second) == "dead"
+    second.finish()
+    assert [path.read_bytes() for path in births] == [whole] * 4
+    snapshots = list(tmp_path.glob("default/*/replica-*/snapshot-*"))
+    for path in snapshots:
+        flip(path, -1, 1)
+    third = start(
+        """
+try:
+    init(timeout_s=60)
+except concoord.ConfigurationError as error:
+    say(time.monotonic() - began_s < 20, error)
+"""
+    )
+    answer = said(third)
+    third.finish()
+    assert answer.startswith("True ")
+    assert "no replica's snapshot goes so far" in answer
+    assert all(str(path) in answer for path in snapshots)
 
 
 def test_a_durable_acceptor_comes_back_as_itself(own_ensemble: MakeEnsemble, tmp_path: Path) -> None:

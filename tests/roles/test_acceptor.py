@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from concoord_ray.errors import StorageFailed
 from concoord_ray.net.identity import Address
 from concoord_ray.paxos.ballot import Ballot
 from concoord_ray.paxos.messages import P1a, P1b
@@ -15,9 +16,11 @@ from concoord_ray.paxos.outputs import Joined
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles.acceptor import AcceptorRole
 from concoord_ray.roles.boot import Boot, Whereabouts, decode
-from concoord_ray.storage.birth import FILE_NAME, has_birth
+from concoord_ray.storage import birth
+from concoord_ray.storage.birth import FILE_NAME, read_birth
 from concoord_ray.storage.durable import DurableStorage
 from tests.roles.conftest import LEADER, boot
+from tests.storage.pieces import flip
 
 PLACE = Whereabouts("127.0.0.1", "a node", 1)
 PATIENCE_S = 20.0
@@ -60,7 +63,8 @@ async def asked_before_and_after(it: Boot, monkeypatch: pytest.MonkeyPatch) -> N
     await asyncio.sleep(0.1)
     assert sent == []
     discovery.decided.set_result(view)
-    await until(lambda: has_birth(it.config.storage, it.name, it.ensemble))
+    await until((it.data_directory() / FILE_NAME).exists)  # The last of the two.
+    assert read_birth(it.data_directory().parent / FILE_NAME) == read_birth(it.data_directory() / FILE_NAME)
     role.receive(LEADER, [asking])
     await until(lambda: any(to == LEADER for to, _ in sent))
     assert isinstance(decode(next(payload for to, payload in sent if to == LEADER)), P1b)
@@ -86,3 +90,43 @@ def test_one_that_has_a_view_and_no_certificate_sees_to_that_first(
     if is_damaged:
         (it.data_directory().parent / FILE_NAME).write_bytes(b"no certificate")
     asyncio.run(asked_before_and_after(it, monkeypatch))
+
+
+async def asked_while_nobody_knows_the_first_view(it: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    role = AcceptorRole(it, PLACE, Undecided())
+    sent: list[Member] = []
+    monkeypatch.setattr(role.node.links, "send", lambda to, _, **__: sent.append(to))
+    await role.start()
+    role.receive(LEADER, [P1a(view_of(role), Ballot(1, 0, 1), 0)])
+    await until(lambda: LEADER in sent)
+    await role.stop()
+
+
+@pytest.mark.parametrize("is_its_own", [False, True])
+def test_a_damaged_certificate_is_mended_from_the_copy_before_anything_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_its_own: bool
+) -> None:
+    it = boot(Role.ACCEPTOR, storage=str(tmp_path))
+    asyncio.run(asked_before_and_after(it, monkeypatch))
+    both = [it.data_directory().parent / FILE_NAME, it.data_directory() / FILE_NAME]
+    whole = both[0].read_bytes()
+    flip(both[is_its_own], 40, 1)
+    asyncio.run(asked_while_nobody_knows_the_first_view(it, monkeypatch))
+    assert [path.read_bytes() for path in both] == [whole, whole]
+
+
+def test_one_that_cannot_write_its_certificate_leaves_its_data_to_the_next_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = boot(Role.ACCEPTOR, storage=str(tmp_path))
+    asyncio.run(asked_before_and_after(it, monkeypatch))
+    (it.data_directory() / FILE_NAME).unlink()
+    with monkeypatch.context() as broken:
+        broken.setattr(birth, "replace_file", fail)
+        with pytest.raises(StorageFailed):
+            AcceptorRole(it, PLACE, NotImplemented)
+    asyncio.run(asked_while_nobody_knows_the_first_view(it, monkeypatch))
+
+
+def fail(*_: Any) -> None:
+    raise OSError("no space")

@@ -48,9 +48,9 @@ def flipped(path: Path, at: int, mask: int) -> Iterator[None]:
 
 
 def flip(path: Path, at: int, mask: int) -> None:
-    """In place: to write a small file anew takes a disk much longer."""
+    """In place: to write a small file anew takes a disk much longer. Negative offsets are from the end."""
     with path.open("r+b", buffering=0) as file:
-        file.seek(at)
+        at = file.seek(at, 2 if at < 0 else 0)
         (byte,) = file.read(1)
         file.seek(at)
         file.write(bytes([byte ^ mask]))

@@ -47,8 +47,8 @@ class Disk:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def certify(self, generation: int = 0, ensemble: str = ENSEMBLE) -> None:
-        write_birth(birth(self.root, ensemble, generation))
+    def certify(self, *members: Path, generation: int = 0, ensemble: str = ENSEMBLE) -> None:
+        write_birth(birth(self.root, ensemble, generation), *members)
 
     def directory(self, role: Role, index: int) -> Path:
         return directory_of(str(self.root), NAME, ENSEMBLE) / f"{role}-{index}"
@@ -60,6 +60,7 @@ class Disk:
         told: list[Record] = [Joined(each) if isinstance(each, View) else each for each in records]
         with opened(directory, ensemble=ENSEMBLE, index=index, incarnation=acceptor(index, life).incarnation) as data:
             data.append(told)
+            self.certify(directory)
         return directory
 
     def save(self, index: int, *slots: int) -> Path:

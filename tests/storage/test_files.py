@@ -10,10 +10,11 @@ from unittest.mock import patch
 
 import pytest
 
-from concoord_ray.storage.birth import has_birth
+from concoord_ray.paxos.view import Role
+from concoord_ray.storage.birth import is_certified
 from concoord_ray.storage.files import make_directory
 from concoord_ray.storage.snapshots import SnapshotFiles, write_file
-from tests.storage.remnants import ENSEMBLE, NAME, Disk
+from tests.storage.remnants import Disk
 
 
 @contextmanager
@@ -55,13 +56,15 @@ def test_what_we_cannot_have_made_is_not_synced(tmp_path: Path, monkeypatch: pyt
 def test_a_birth_certificate_that_another_member_has_just_written_is_durable(tmp_path: Path) -> None:
     """It is renamed, and to be seen, before its directory is synced; and with it in place an acceptor answers."""
     disk = Disk(tmp_path)
-    disk.certify()
+    member = disk.directory(Role.ACCEPTOR, 0)
+    member.mkdir(parents=True)
     with synced() as seen:
-        assert has_birth(str(tmp_path), NAME, ENSEMBLE)
-    assert seen == [tmp_path / NAME / ENSEMBLE]
-    with synced() as seen:
-        assert not has_birth(str(tmp_path), NAME, "f" * 32)
+        assert not is_certified(member.parent, member)
     assert seen == []
+    disk.certify(member)
+    with synced() as seen:
+        assert is_certified(member.parent, member)
+    assert seen == [member.parent, member]
 
 
 def test_a_snapshot_of_an_earlier_life_is_durable_before_it_counts(tmp_path: Path) -> None:

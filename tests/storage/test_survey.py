@@ -10,12 +10,12 @@ import pytest
 from concoord_ray.paxos.view import Role
 from concoord_ray.storage import survey as survey_module
 from concoord_ray.storage.birth import FILE_NAME as BIRTH
-from concoord_ray.storage.birth import directory_of, has_birth, read_birth, write_birth
+from concoord_ray.storage.birth import directory_of, is_certified, read_birth, write_birth
 from concoord_ray.storage.database import FILE_NAME, sound_rows
 from concoord_ray.storage.durable import set_aside
 from concoord_ray.storage.files import DirectoryLock
 from concoord_ray.storage.rows import Identity
-from concoord_ray.storage.survey import NO_SNAPSHOT, Kept, Votes, survey
+from concoord_ray.storage.survey import NO_SNAPSHOT, Kept, Votes, look_into_snapshots, survey
 from concoord_ray.storage.watermark import Watermark
 from tests.storage.children import child
 from tests.storage.pieces import HIGH, accepted_slots, flip, opened
@@ -185,8 +185,115 @@ def test_a_damaged_birth_certificate_is_written_again(disk: Disk) -> None:
     disk.certify()
     path = directory_of(str(disk.root), NAME, ENSEMBLE) / BIRTH
     flip(path, 40, 1)
-    assert not has_birth(str(disk.root), NAME, ENSEMBLE)
     assert survey(str(disk.root), NAME) == []
     write_birth(birth(disk.root))
     assert read_birth(path) == birth(disk.root)
     assert [each.name for each in path.parent.iterdir()] == [BIRTH]
+
+
+def births_of(disk: Disk, *acceptors: int) -> list[Path]:
+    """The node's certificate, and its copies."""
+    own = directory_of(str(disk.root), NAME, ENSEMBLE) / BIRTH
+    return [own, *(disk.directory(Role.ACCEPTOR, index) / BIRTH for index in acceptors)]
+
+
+@pytest.mark.parametrize("damaged", [[0], [1], [2], [0, 1], [0, 2], [1, 2]])
+def test_one_whole_copy_of_the_birth_certificate_is_enough(disk: Disk, damaged: list[int]) -> None:
+    disk.vote(0, FIRST)
+    disk.vote(1, FIRST)
+    paths = births_of(disk, 0, 1)
+    for at in damaged:
+        flip(paths[at], 40, 1)
+    before = bytes_in(disk.root)
+    kept = look(disk)
+    assert bytes_in(disk.root) == before
+    assert kept.birth == birth(disk.root)
+    for member in (paths[1].parent, paths[2].parent, paths[1].parent):  # As the acceptors start, one after the other.
+        is_certified(paths[0].parent, member)
+    assert [read_birth(path) for path in paths] == [birth(disk.root)] * 3
+
+
+def test_if_no_copy_is_whole_all_are_named_and_nobody_is_certified(disk: Disk) -> None:
+    disk.vote(0, FIRST)
+    paths = births_of(disk, 0)
+    flip(paths[0], 40, 1)
+    paths[1].write_bytes(b"")
+    kept = look(disk)
+    assert (kept.birth, kept.broken_births) == (None, tuple(map(str, paths)))
+    assert not is_certified(paths[0].parent, paths[1].parent)
+
+
+def test_the_certificate_of_another_ensemble_is_none(disk: Disk) -> None:
+    disk.vote(0, FIRST)
+    paths = births_of(disk, 0)
+    disk.certify(ensemble="f" * 32)
+    other = directory_of(str(disk.root), NAME, "f" * 32)
+    paths[1].write_bytes((other / BIRTH).read_bytes())
+    paths[0].unlink()
+    kept = next(each for each in survey(str(disk.root), NAME) if each.ensemble == ENSEMBLE)
+    assert kept.birth is None
+    assert "is of ensemble ffff" in kept.faults[0]
+    assert not is_certified(paths[0].parent, paths[1].parent)
+
+
+def test_a_copy_that_was_set_aside_does_not_count(disk: Disk) -> None:
+    set_aside(disk.vote(0, FIRST))
+    set_aside(disk.vote(1, FIRST), "retired")
+    disk.save(2, 5)
+    births_of(disk)[0].unlink()
+    kept = look(disk)
+    assert (kept.birth, kept.broken_births, kept.acceptors) == (None, (), {})
+
+
+def read(disk: Disk, patience_s: float = 60.0) -> Kept:
+    return look_into_snapshots(str(disk.root), NAME, look(disk), patience_s)
+
+
+def snapshot(directory: Path, slot: int) -> Path:
+    return directory / f"snapshot-{slot:020}"
+
+
+def test_snapshots_that_are_not_whole_are_named_and_those_before_them_count(disk: Disk) -> None:
+    whole, torn, none = disk.save(0, 5, 9), disk.save(1, 6, 9), disk.save(2, 7, 8)
+    disk.save(3)
+    broken = [snapshot(torn, 9), snapshot(none, 8), snapshot(none, 7)]
+    flip(broken[0], 60, 1)
+    broken[1].write_bytes(broken[1].read_bytes()[:20])
+    broken[2].write_bytes(snapshot(whole, 5).read_bytes())
+    before = bytes_in(disk.root)
+    assert look(disk).replicas == {0: 9, 1: 9, 2: 8, 3: NO_SNAPSHOT}
+    kept = read(disk)
+    assert bytes_in(disk.root) == before
+    assert kept.replicas == {0: 9, 1: 6, 2: NO_SNAPSHOT, 3: NO_SNAPSHOT}
+    assert kept.broken_snapshots == tuple(map(str, broken))
+    assert all(str(path) in fault for path, fault in zip(broken, kept.faults, strict=True))
+
+
+def test_a_snapshot_before_a_whole_one_is_not_read(disk: Disk) -> None:
+    flip(snapshot(disk.save(0, 5, 9), 5), 60, 1)
+    assert read(disk) == look(disk)
+
+
+def test_a_snapshot_that_there_was_no_time_to_read_counts_by_its_name(disk: Disk) -> None:
+    flip(snapshot(disk.save(0, 5, 9), 9), -1, 1)
+    assert read(disk, patience_s=-1.0).replicas == {0: 9}
+    assert read(disk).replicas == {0: 5}
+
+
+def test_of_several_directories_of_a_replica_the_furthest_whole_snapshot_counts(disk: Disk) -> None:
+    directory = disk.save(0, 5)
+    directory.rename(directory.with_name(f"{directory.name}.2"))
+    flip(snapshot(disk.save(0, 9), 9), 60, 1)
+    assert read(disk).replicas == {0: 5}
+
+
+def test_a_snapshot_of_another_version_is_not_started_from_and_nothing_before_it(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as later:
+        later.setattr("concoord_ray.storage.snapshots._FORMAT", 2)
+        disk.save(0, 9)
+    disk.save(0, 5)
+    kept = read(disk)
+    assert kept.replicas == {0: NO_SNAPSHOT}
+    assert "is of format 2" in kept.faults[0]
