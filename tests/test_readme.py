@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -71,6 +72,16 @@ def test_the_subcommands_named_are_those_that_there_are() -> None:
     subcommands = {named[0], *re.findall(r"\w+", named[1])}
     listed = re.findall(r"^    (\w+) ", make_parser().format_help(), re.MULTILINE)
     assert subcommands == set(listed)
+
+
+def test_what_blocking_objects_are_built_from_is_where_it_is_said_to_be() -> None:
+    (named,) = re.findall(r"hold a ((?:`D\w+`, )+)\.\.\. of `([\w.]+)`", README)
+    module = importlib.import_module(named[1])
+    built_from = re.findall(r"\w+", named[0])
+    assert "DLock" in built_from
+    assert set(built_from) <= set(module.__all__)
+    every = {path.stem for path in (ROOT / "concoord_ray" / "threadingobject").glob("d*.py")}
+    assert every == {getattr(module, name).__module__.rpartition(".")[2] for name in module.__all__}
 
 
 def test_make_has_the_targets_that_are_named() -> None:
