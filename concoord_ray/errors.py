@@ -22,7 +22,7 @@ class NoSuchObject(ConcoordError, LookupError):
 
 
 class ObjectExists(ConcoordError):
-    """An object of that name exists already; ``get_if_exists=True`` attaches to it instead."""
+    """An object of that name exists already; ``get_if_exists=True`` attaches to it instead, if it is of that class."""
 
 
 class NotDeterministic(ConcoordError):

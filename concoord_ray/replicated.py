@@ -54,8 +54,8 @@ class ReplicatedClass(Generic[P, H_co]):
         """The same class with other options, by Ray's convention.
 
         ``name``: by which ``concoord.get`` finds the object; none by default, and then it lives until it is deleted
-        through its handle. ``get_if_exists``: share the object of that name if there is one. ``ensemble``: where it
-        lives.
+        through its handle. ``get_if_exists``: share the object of that name if there is one; if that is of another
+        class than some version of this one, ObjectExists is raised. ``ensemble``: where it lives.
         """
         if get_if_exists and name is None and self._name is None:
             raise ConfigurationError("get_if_exists=True needs a name: options(name=..., get_if_exists=True).")
@@ -97,6 +97,7 @@ class ReplicatedClass(Generic[P, H_co]):
             methods=self._methods,
             args=encode_arguments(args, kwargs),
             owner=current_owner(),
+            origin=f"{self.__wrapped__.__module__}.{self.__wrapped__.__qualname__}",
         )
 
 

@@ -103,6 +103,8 @@ class Create(_Command, frozen=True, array_like=True, tag=4):
     methods: dict[str, int]
     args: bytes
     owner: str
+    #: "module.Class", which must be that of an object of the name if there is one; empty is any.
+    origin: str = ""
 
 
 class Delete(_Command, frozen=True, array_like=True, tag=5):

@@ -250,6 +250,10 @@ class Executor(Calls):
     def _create(self, session: Session, entry: Entry, command: Create) -> Answer:
         existing = None if command.name is None else self._objects.find(command.name)
         if existing is not None:
+            other = self._objects.other_origin(existing.name or "", command.origin)
+            if command.get_if_exists and other:
+                text = f"What is called {command.name!r} is a {other}, not a {command.origin}. Use another name."
+                return refuse(ObjectExists(text))
             if command.get_if_exists:
                 return value(existing)
             text = f"An object called {command.name!r} exists. Use get_if_exists=True to share it, or another name."

@@ -81,6 +81,18 @@ class ObjectTable:
         object_id = self._names.get(name)
         return None if object_id is None else self._objects[object_id].info
 
+    def other_origin(self, name: str, origin: str) -> str:
+        """Where the class of the object called ``name`` is from, empty if it may be a version of the class asked for.
+
+        What a program calls ``__main__`` is called by its file's name by others.
+        """
+        cls = self._classes[self._objects[self._names[name]].class_id].cls
+        module, asked_module = str(cls.__module__), origin.removesuffix(f".{cls.__qualname__}")
+        is_same = origin == f"{asked_module}.{cls.__qualname__}"
+        if not origin or (is_same and (module == asked_module or "__main__" in (module, asked_module))):
+            return ""
+        return f"{module}.{cls.__qualname__}"
+
     def named(self) -> list[ObjectInfo]:
         """Every named object, in order of creation."""
         return [self._objects[object_id].info for object_id in self._names.values()]

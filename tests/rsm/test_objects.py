@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from concoord_ray.objects.counter import Counter
@@ -19,6 +20,7 @@ from concoord_ray.rsm.command import (
     Lookup,
     MethodFlag,
     ObjectInfo,
+    Reply,
 )
 from concoord_ray.rsm.context import Scope
 from concoord_ray.rsm.methods import method_flags
@@ -53,6 +55,26 @@ def test_a_name_is_given_once() -> None:
     info = result(client.ask(creation(Counter, 99, name="hits", get_if_exists=True)))
     assert info.object_id == counter
     assert client.call(counter, "increment") == 6
+
+
+def test_a_name_is_shared_by_versions_of_one_class_and_by_no_other_class() -> None:
+    log = Log()
+    client = log.open()
+    client.create(Counter, 5, name="hits")
+
+    def ask(origin: str) -> Reply:
+        asked = creation(Lock, name="hits", get_if_exists=True)
+        return client.ask(msgspec.structs.replace(asked, class_id=b"another version", origin=origin))
+
+    module = Counter.__module__
+    for same in (f"{module}.Counter", "__main__.Counter", ""):
+        assert result(ask(same)).class_name == "Counter"
+    for other in (f"{module}.Lock", "elsewhere.Counter", "__main__.Lock", f"{module}.Outer.Counter", "Counter"):
+        reply = ask(other)
+        assert refused(reply) == "ObjectExists"
+        assert f"'hits' is a {module}.Counter, not a {other}" in decode_refusal(reply.payload).message
+    client.send(Delete(1))
+    assert result(ask(f"{module}.Lock")).class_name == "Lock"
 
 
 def test_named_objects_are_listed_in_the_order_of_their_creation() -> None:
