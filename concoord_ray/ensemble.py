@@ -95,7 +95,7 @@ def init(
     replicas: int = 3,
     acceptors: int = 3,
     registries: int = 1,
-    storage: str | None = None,
+    storage: str | Path | None = None,
     placement: str = "SPREAD",
     session_ttl_s: float = 10.0,
     timeout_s: float = 120.0,
@@ -123,12 +123,11 @@ def init(
         acceptors=acceptors,
         registries=registries,
         placement=placement,
-        storage="" if storage is None else _directory(storage),
+        storage=storage,
         session_ttl_s=session_ttl_s,
         **settings,
     )
-    if not _NAME.fullmatch(name):
-        raise ConfigurationError(f"name={name!r}: use 1 to 64 letters, digits, dots, dashes and underscores.")
+    _check_name(name)
     if not ray.is_initialized():
         ray.init()
     until_s = time.monotonic() + timeout_s
@@ -206,7 +205,17 @@ def delete(target: str | Handle[Any], *, ensemble: str = DEFAULT_ENSEMBLE) -> No
     handle.concoord_attachment().client.call(Delete(handle.concoord_reference()[1]))
 
 
-def _directory(storage: str) -> str:
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(f"name={name!r}: use 1 to 64 letters, digits, dots, dashes and underscores.")
+
+
+def _directory(storage: Any) -> str:
+    if storage in (None, ""):
+        return ""
+    if not isinstance(storage, (str, Path)):
+        raise ConfigurationError(f"storage={storage!r}: give the path of a directory, or None to keep all in memory.")
+    storage = str(storage)
     if "://" in storage:
         raise ConfigurationError(f"storage={storage!r}: give a directory on the disk of every node, not an address.")
     return str(Path(storage).expanduser().absolute())
@@ -218,6 +227,8 @@ def _config(**settings: Any) -> Config:
         raise ConfigurationError(
             f"init() has no setting {', '.join(unknown)}. The settings are: {', '.join(Config.__struct_fields__)}."
         )
+    if "storage" in settings:
+        settings["storage"] = _directory(settings["storage"])
     for field, value in settings.items():
         default = getattr(Config(), field)
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -263,6 +274,7 @@ def recover(
     replicas have diverged. **With one it is done in any case**: also an ensemble that is well goes back to the state of
     the file, and the warning says how much further it was.
     """
+    _check_name(name)
     if not ray.is_initialized():
         ray.init()
     until_s = time.monotonic() + timeout_s

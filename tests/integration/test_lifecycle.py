@@ -145,6 +145,14 @@ def test_what_does_not_exist_is_told_with_what_does(own_ensemble: MakeEnsemble) 
             look()
 
 
+def test_an_object_of_another_class_is_not_shared(ensemble: concoord.Ensemble) -> None:
+    concoord.Counter.options(name="taken", get_if_exists=True).remote(7)
+    with pytest.raises(concoord.ObjectExists, match=r"'taken' is a concoord_ray\..*Counter, not a .*Lock"):
+        concoord.Lock.options(name="taken", get_if_exists=True).remote()
+    assert concoord.Counter.options(name="taken", get_if_exists=True).remote().getvalue() == 7
+    concoord.delete("taken")
+
+
 def test_settings_that_cannot_work_are_refused_before_anything_starts() -> None:
     for settings, complaint in (
         ({"acceptors": 0}, "acceptors=0"),
@@ -153,6 +161,9 @@ def test_settings_that_cannot_work_are_refused_before_anything_starts() -> None:
         ({"no_such_setting": 1}, "no_such_setting"),
         ({"replicas": "3"}, "int"),
         ({"storage": "file:///data"}, "storage"),
+        ({"storage": 5}, "storage=5: give the path of a directory"),
+        ({"acceptors": 2**70}, "at most 99"),
+        ({"name": 5}, "name=5: use 1 to 64 letters"),
         ({"name": "white space"}, "name"),
     ):
         with pytest.raises(concoord.ConfigurationError, match=complaint):
