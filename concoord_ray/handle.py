@@ -28,6 +28,9 @@ T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: What a handle itself consists of.
+_OWN = frozenset({"_ensemble", "_ensemble_name", "_info", "_tokens"})
+
 
 class Method(Generic[P, R]):
     """One method of one object. Calling it blocks until the reply is here.
@@ -169,6 +172,17 @@ class Handle(Reference, Generic[T]):
             made = Method(self, name, MethodFlag(flags))
         self.__dict__[name] = made
         return cast("Method[..., Any]", made)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refused: it would change this handle, in this process, and not the object."""
+        if name not in _OWN:
+            raise AttributeError(
+                f"cannot set {name!r} of {self!r}: the state of a replicated object changes only through its methods"
+            )
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._info.methods})
 
     # What has acquire and release is a context manager, as in ``threading``.
 
