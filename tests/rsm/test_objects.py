@@ -25,7 +25,7 @@ from concoord_ray.rsm.command import (
 from concoord_ray.rsm.context import Scope
 from concoord_ray.rsm.methods import method_flags
 from concoord_ray.rsm.objects import raised, value
-from concoord_ray.rsm.wire import encode_message
+from concoord_ray.rsm.wire import decode_refusal, encode_message
 from tests.rsm.log import Handle, Log, calling, creation, error, no_handles, refused, result
 from tests.rsm.samples import Blocker, Huge, Register
 
