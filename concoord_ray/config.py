@@ -69,6 +69,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     acknowledge_interval_s: float = 0.5
     #: A call that finds no leader for this long fails with QuorumLost.
     quorum_timeout_s: float = 15.0
+    #: How long a call whose own timeout is over waits for its withdrawal to be confirmed, before it ends with
+    #: OutcomeUnknown. Changes of leader are quicker.
+    withdrawal_grace_s: float = 3.0
 
     # Windows: what may be under way at once.
     max_slots_in_flight: int = 16

@@ -2,8 +2,8 @@
 
 Pure: ``client`` (a process's own connection) and ``roles.gateway`` step it and carry its messages.
 
-- A ``Courier`` holds every unanswered message and sends it, unchanged, to each new leader until its reply comes. It
-  trusts only a replica's own word that it leads, the latest one if several say so.
+- A ``Courier`` holds every unanswered message and sends it, unchanged, to each new leader (``leadership``) until its
+  reply comes.
 - A ``Session`` numbers the commands of one process, says which replies it has (each entry carries acknowledgements, and
   is itself re-sent until answered, so none are lost), and keeps its lease.
 
@@ -19,11 +19,13 @@ nothing for ``quorum_timeout_s`` a call ends, with ``Overloaded``.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from concoord_ray.config import Config
 from concoord_ray.errors import ConcoordError, FrameTooLarge, OutcomeUnknown, Overloaded, QuorumLost
+from concoord_ray.leadership import Absence, Leadership
 from concoord_ray.rsm.command import (
     Acknowledge,
     Busy,
@@ -86,16 +88,16 @@ _FIRST_OFFER = 16
 class Courier:
     """Carries requests to whoever leads. ``outbox`` and ``endings`` are for the owner to take after every step."""
 
-    def __init__(self, config: Config, now_s: float) -> None:
+    def __init__(self, config: Config, now_s: float, unreachable: Callable[[], Absence] | None = None) -> None:
+        """``unreachable`` says why there is no connection to any replica."""
         self.outbox: list[ToReplica] = []
         self.endings: list[Ending] = []
-        #: The replica that says that it leads, the latest one if several say so; None if none does.
+        #: The replica that everything is sent to, None if none leads.
         self.leader: int | None = None
         self._config = config
-        self._leading: dict[int, None] = {}
+        self._leadership = Leadership(config, now_s, unreachable)
         self._pending: dict[Key, _Pending] = {}
         self._orders = 0
-        self._leaderless_since_s = now_s
         #: What a busy leader has not taken, and what was submitted after it, as (order, key).
         self._waiting: list[tuple[int, Key]] = []
         self._offer = _FIRST_OFFER
@@ -110,8 +112,12 @@ class Courier:
         return len(self._pending)
 
     def leaderless_s(self, now_s: float) -> float:
-        """For how many seconds no replica has said that it leads; 0 if one does."""
-        return 0.0 if self.leader is not None else now_s - self._leaderless_since_s
+        """For how many seconds no replica has led, as far as we know; 0 if one does."""
+        return self._leadership.leaderless_s(now_s)
+
+    def absence(self) -> Absence:
+        """Why there is no leader."""
+        return self._leadership.absence()
 
     def submit(self, message: Request | Read, now_s: float, *, was_sent: bool = False) -> None:
         """Send a message until it is answered. ``was_sent`` says that somebody before us may have sent it already."""
@@ -138,6 +144,14 @@ class Courier:
         pending = self._pending.get((session, seq))
         return pending is not None and pending.may_have_run
 
+    def take_back(self, session: int, seq: int) -> bool:
+        """Forget a message that no leader was sent, or took: it has and will have no effect. False if one may have."""
+        pending = self._pending.get((session, seq))
+        if pending is None or pending.sent:
+            return False
+        self.forget(session, seq)
+        return True
+
     def forget(self, session: int, seq: int) -> None:
         """Nobody waits for this reply any more."""
         self._pending.pop((session, seq), None)
@@ -151,25 +165,27 @@ class Courier:
                 if self._waiting:
                     self._send_waiting(1)
         elif isinstance(message, Leading):
-            self._leading.pop(index, None)
-            self._leading[index] = None
-            self._follow(now_s)
+            self._leadership.leads(index, now_s)
         elif isinstance(message, NotLeader):
-            self._leading.pop(index, None)
-            self._follow(now_s)
+            self._leadership.follows(index, message.leader, now_s, has_quorum=message.has_quorum)
         elif isinstance(message, Busy):
             self._refused((message.session, message.seq), now_s)
+        self._leadership.heard(index, now_s)
+        self._follow()
 
     def disconnected(self, index: int, now_s: float) -> None:
         """The connection to the replica at ``index`` was closed."""
-        self._leading.pop(index, None)
-        self._follow(now_s)
+        self._leadership.gone(index, now_s)
+        self._follow()
 
     def tick(self, now_s: float) -> None:
         """Step with the passing of time."""
+        for asked in self._leadership.tick(now_s, is_awaited=bool(self._pending)):
+            self.outbox.append(ToReplica(asked, KeepAlive(0, int(now_s * 1e9))))
+        self._follow()
         if self.leader is not None:
             self._offer_again(now_s)
-        elif self._pending and now_s - self._leaderless_since_s > self._config.quorum_timeout_s:
+        elif self._pending and self.leaderless_s(now_s) > self._config.quorum_timeout_s:
             patience = now_s - self._config.quorum_timeout_s
             for key, pending in list(self._pending.items()):
                 if pending.since_s <= patience:
@@ -244,18 +260,11 @@ class Courier:
             pending.sent += 1
             self.outbox.append(ToReplica(self.leader, pending.message))
 
-    def _follow(self, now_s: float) -> None:
-        """Send what is unanswered to the latest of those that say that they lead.
-
-        One that says so no more leaves the ones before it: a leader that lost its majority may have said so later than
-        its successor, who has no reason to say it again.
-        """
-        leader = next(reversed(self._leading), None)
-        if leader == self.leader:
+    def _follow(self) -> None:
+        """Send what is unanswered to whoever leads, if that is another one than before."""
+        if self._leadership.leader == self.leader:
             return
-        self.leader = leader
-        if leader is None:
-            self._leaderless_since_s = now_s
+        self.leader = self._leadership.leader
         self._waiting.clear()
         self._busy_since_s = None
         for pending in self._pending.values():
@@ -263,17 +272,14 @@ class Courier:
             self._send(pending)
 
     def _no_leader(self, pending: _Pending) -> ConcoordError:
-        waited = f"No replica has led the ensemble for {self._config.quorum_timeout_s:.0f} s"
+        reason, advice = self.absence()
+        waited = f"No leader was found for {self._config.quorum_timeout_s:.0f} s: {reason}."
         if pending.may_have_run:
             return OutcomeUnknown(
-                f"{waited}, and the last leader may or may not have executed this call. Look at concoord.status(), and "
-                f"at the object itself before a retry."
+                f"{waited} The last leader may or may not have executed this call, or may yet. Look at "
+                f"concoord.status(), and at the object itself before a retry."
             )
-        return QuorumLost(
-            f"{waited}: a majority of its acceptors cannot be reached. The call was not proposed. concoord.status() "
-            f"names the missing members; retry when they are back. If they are lost for good, concoord.recover() "
-            f"begins again from what is left."
-        )
+        return QuorumLost(f"{waited} The call was not proposed. {advice}")
 
 
 class Session:
@@ -337,6 +343,11 @@ class Session:
         self._unacknowledged.add(seq, seq)
         if self._acknowledge_at_s is None:
             self._acknowledge_at_s = now_s + self._config.acknowledge_interval_s
+
+    def put_back(self, entry: Entry) -> None:
+        """The entry may never have reached the log: another one has to carry its acknowledgements."""
+        for first, last in entry.acks:
+            self._unacknowledged.add(first, last)
 
     def kept(self, message: Kept) -> None:
         """The leader has renewed the lease."""

@@ -6,6 +6,7 @@ import pytest
 
 from concoord_ray.config import Config
 from concoord_ray.errors import OutcomeUnknown, Overloaded, QuorumLost
+from concoord_ray.leadership import Absence
 from concoord_ray.rsm.command import (
     Acknowledge,
     Busy,
@@ -330,11 +331,143 @@ def test_a_call_has_all_of_the_patience_for_itself() -> None:
     assert [failed.seq for failed in ended(one)] == [2]
 
 
+def ticked(one: Courier, from_s: float, to_s: float, *, answers: bool = False) -> list[int]:
+    """Let time pass; whom it asked for a sign of life, which they gave if they ``answer``."""
+    asked = []
+    for tenth in range(round(from_s * 10), round(to_s * 10)):
+        one.tick(tenth / 10)
+        for index, message in [each for each in one.outbox if isinstance(each.message, KeepAlive)]:
+            assert isinstance(message, KeepAlive)
+            one.outbox.remove(ToReplica(index, message))
+            assert message.session == 0
+            asked.append(index)
+            if answers:
+                one.receive(index, Kept(0, message.sent_ns), tenth / 10)
+    return asked
+
+
 def test_while_somebody_leads_nothing_is_given_up() -> None:
+    """Whoever waits for hours asks it now and then whether it lives."""
     one = courier()
     one.submit(request(), 0.0)
-    one.tick(10 * PATIENCE_S)
+    asked = ticked(one, 0, 10 * PATIENCE_S, answers=True)
     assert ended(one) == []
+    assert 50 < len(asked) <= 100
+
+
+def test_a_leader_of_whom_nothing_is_awaited_is_not_asked() -> None:
+    one = courier()
+    assert ticked(one, 0, 10 * PATIENCE_S) == []
+    assert one.leader == 0
+
+
+def test_a_leader_that_speaks_otherwise_is_not_asked() -> None:
+    one = courier()
+    one.submit(request(1), 0.0)
+    for second in range(round(3 * PATIENCE_S)):
+        one.receive(0, Kept(5, 0), float(second))
+        assert ticked(one, second, second + 1) == []
+    assert one.leader == 0
+
+
+def test_a_leader_that_falls_silent_is_none_and_leads_again_when_it_speaks() -> None:
+    """Its connection is open: its process stands still."""
+    one = courier()
+    one.submit(request(1), 0.0)
+    one.submit(read(), 0.0)
+    sent(one)
+    assert len(ticked(one, 0, PATIENCE_S)) >= 3
+    one.submit(request(2), PATIENCE_S)
+    assert sent(one) == [(0, request(2))]
+    ticked(one, PATIENCE_S, PATIENCE_S + 1)
+    assert one.leader is None
+    assert one.leaderless_s(PATIENCE_S + 1) > PATIENCE_S
+    kinds = {failed.seq: type(failed.error) for failed in ended(one) if isinstance(failed, Failed)}
+    assert kinds == {1: OutcomeUnknown, -1: QuorumLost}
+    one.submit(request(3), PATIENCE_S + 1)
+    assert sent(one) == []
+    assert set(ticked(one, PATIENCE_S + 1, PATIENCE_S + 5)) == {0}
+    one.receive(0, Kept(0, 0), PATIENCE_S + 5)
+    assert sent(one) == [(0, request(2)), (0, request(3))]
+    ticked(one, PATIENCE_S + 5, 4 * PATIENCE_S, answers=True)
+    assert ended(one) == []
+
+
+def test_one_that_was_silent_does_not_displace_its_successor() -> None:
+    one = courier()
+    one.submit(request(), 0.0)
+    ticked(one, 0, PATIENCE_S + 1)
+    one.receive(1, Leading(), PATIENCE_S + 1)
+    one.receive(0, Kept(0, 0), PATIENCE_S + 2)
+    assert one.leader == 1
+    one.disconnected(1, PATIENCE_S + 3)
+    assert one.leader == 0
+
+
+def test_our_own_pause_is_not_the_leaders_silence() -> None:
+    one = courier()
+    one.submit(request(), 0.0)
+    ticked(one, 0, PATIENCE_S / 2)
+    one.tick(10 * PATIENCE_S)
+    assert one.leader == 0
+    assert ended(one) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "is_advised_to_recover"),
+    [
+        ([], "connected to none", False),
+        ([NotLeader(None, has_quorum=False)], "majority of its acceptors cannot be reached", True),
+        ([NotLeader(None, has_quorum=True)], "none of them leads", False),
+        ([NotLeader(2, has_quorum=True)], "replica 2 leads, as the others say", False),
+        ([Leading()], "says nothing though its connection is open", False),
+    ],
+)
+def test_why_there_is_no_leader_is_said(
+    said: list[NotLeader | Leading], reason: str, is_advised_to_recover: bool
+) -> None:
+    one = courier(leader=None)
+    one.submit(read(), 0.0)
+    for message in said:
+        one.receive(0, message, 0.0)
+    ticked(one, 0, PATIENCE_S + 1)
+    (failed,) = ended(one)
+    assert isinstance(failed, Failed)
+    text = str(failed.error)
+    assert reason in text
+    assert "retry" in text
+    assert ("recover" in text) == is_advised_to_recover
+
+
+def test_who_knows_more_says_why_nobody_can_be_reached() -> None:
+    one = Courier(CONFIG, 0.0, lambda: Absence("the network is down", "mend it, and retry"))
+    one.submit(read(), 0.0)
+    ticked(one, 0, PATIENCE_S + 1)
+    (failed,) = ended(one)
+    assert isinstance(failed, Failed)
+    assert "the network is down" in str(failed.error)
+    assert "mend it" in str(failed.error)
+
+
+# What is certain not to have been taken.
+
+
+def test_what_no_leader_took_can_be_taken_back() -> None:
+    one = courier(leader=None)
+    one.submit(request(1), 0.0)
+    one.submit(request(2), 0.0, was_sent=True)
+    assert one.take_back(5, 1)
+    assert not one.take_back(5, 2)
+    assert not one.take_back(5, 9)
+    one.receive(0, Leading(), 0.0)
+    assert seqs(sent(one)) == [2]
+    one.submit(request(3), 0.0)
+    assert not one.take_back(5, 3)
+    assert seqs(sent(one)) == [3]
+    one.receive(0, Busy(5, 3), 0.0)
+    assert one.take_back(5, 3)
+    one.tick(1.0)
+    assert sent(one) == []
 
 
 # The session.
@@ -383,6 +516,14 @@ def test_the_next_command_carries_the_acknowledgements() -> None:
         one.acknowledge(seq, 0.0)
     assert one.entry(Cancel(0)).acks == ((1, 3), (7, 7))
     assert one.entry(Cancel(0)).acks == ()
+
+
+def test_what_an_entry_carried_that_was_never_sent_another_one_carries() -> None:
+    one, _ = session()
+    for seq in (1, 2, 3, 7):
+        one.acknowledge(seq, 0.0)
+    one.put_back(one.entry(Cancel(0)))
+    assert one.entry(Cancel(0)).acks == ((1, 3), (7, 7))
 
 
 def test_acknowledgements_that_no_command_carries_travel_alone_after_a_while() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 
+from concoord_ray.config import Config
 from concoord_ray.directory import Directory, MemberReport
 from concoord_ray.errors import ConcoordError, NoSuchObject, OutcomeUnknown
+from concoord_ray.leadership import Absence
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import URGENT, Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.node import Node
@@ -19,7 +21,7 @@ class Follower:
 
     def __init__(self, boot: Boot, place: Whereabouts | None, discovery: Discovery) -> None:
         self.node = Node(boot, place, discovery, self, tick_interval_s=boot.config.follower_tick_interval_s)
-        self.courier = Courier(boot.config, time.monotonic())
+        self.courier = Courier(boot.config, time.monotonic(), self.why_unreachable)
         self._replicas: dict[int, Member] = {}
         #: What the courier wants sent, as long as the connection has no room for it.
         self._held: deque[ToReplica] = deque()
@@ -47,6 +49,25 @@ class Follower:
             )
         return NoSuchObject(
             f"The ensemble {name!r} was shut down or recovered before this call was made in it. {again}."
+        )
+
+    def why_unreachable(self) -> Absence:
+        """Why there is no connection to any replica."""
+        name, directory = self.node.boot.name, self.node.directory
+        status = f"concoord.status({name!r})"
+        places = [str(each.address) for each in directory.members if each.member.role is Role.REPLICA]
+        if places:
+            return Absence(
+                f"none of the replicas of ensemble {name!r} can be reached from here; they were last heard of at "
+                f"{', '.join(places)}",
+                f"{status} says which of them live. See that the network lets this process connect to them; retry.",
+            )
+        registries = self.node.registries_sought()
+        return Absence(
+            f"this process has heard of no replica of ensemble {name!r} at all, since no registry tells it of any: "
+            f"{registries}. Replicas and acceptors may be well",
+            f"{status} names the registries' processes and nodes: let one that stands still go on, or end it, and Ray "
+            f"starts another. Retry then; there is nothing to recover.",
         )
 
     def kept(self, message: Kept) -> None:
@@ -93,7 +114,7 @@ class Follower:
         for message in messages:
             if isinstance(message, Kept):
                 self.kept(message)
-            elif isinstance(message, (Reply, Leading, NotLeader, Busy)):
+            if isinstance(message, (Reply, Leading, NotLeader, Busy, Kept)):
                 self.courier.receive(source.index, message, now_s)
         self.perform()
 
@@ -125,3 +146,13 @@ class Follower:
     def report(self, report: MemberReport) -> MemberReport:
         """See ``NodeOwner``."""
         return report
+
+
+def unconfirmed(config: Config) -> OutcomeUnknown:
+    """What a call is told whose own timeout is over, and of whose withdrawal nothing is heard."""
+    return OutcomeUnknown(
+        f"The call's own timeout was over, and within {config.withdrawal_grace_s} s more (withdrawal_grace_s) nobody "
+        f"confirmed that it is withdrawn: it may have been applied, or may yet be. Its withdrawal goes on, and what it "
+        f"is granted is given back. concoord.status() says who leads and what is executed; look at the object itself "
+        f"before a retry."
+    )

@@ -111,6 +111,9 @@ class Node:
         """Stop ticking and close every connection."""
         for task in self._tasks:
             task.cancel()
+        ending = [task for task in self._tasks if task is not asyncio.current_task()]
+        if ending:  # They end in the turns after the cancel, which a loop that is closed then would not have.
+            await asyncio.wait(ending, timeout=self.boot.config.close_timeout_s)
         await self.links.close()
 
     def end(self, error: BaseException) -> None:
@@ -138,6 +141,16 @@ class Node:
         if self._address is None or self._place is None:
             raise RuntimeError(f"{self.me} does not listen yet")
         return self._owner.report(MemberReport(self.me, self._address, self._place.node_id, self._place.pid))
+
+    def registries_sought(self) -> str:
+        """Where the registries are, as far as we know, and which of them do not answer."""
+        known = {member.index: address for member, address in self.links.targets(Role.REGISTRY).items()}
+        texts = []
+        for index in range(self.boot.config.registries):
+            place = f"at {known[index]}" if index in known else "of which Ray could not say where it is"
+            answers = "answers, and knows of none" if index in self._registries else "does not answer"
+            texts.append(f"registry {index}, {place}, {answers}")
+        return "; ".join(texts)
 
     def send(self, to: Member, message: WireMessage) -> None:
         """Send one message; a member that is not connected misses it."""

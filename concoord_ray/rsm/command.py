@@ -242,7 +242,10 @@ class Read(_ServiceMessage, frozen=True, array_like=True, tag=21):
 
 
 class KeepAlive(_ServiceMessage, frozen=True, array_like=True, tag=22):
-    """Client to leader: the process of this session lives. ``sent_ns`` is by the client's own clock, and comes back."""
+    """Client to leader: the process of this session lives. ``sent_ns`` is by the client's own clock, and comes back.
+
+    Of session 0, also from gateways: do you live? It is answered as any other.
+    """
 
     session: int
     sent_ns: int

@@ -165,7 +165,7 @@ class Service:
             self._receive_request(client, message.entry, now_s)
         elif isinstance(message, Read):
             self._receive_read(client, message.entry, now_s)
-        elif isinstance(message, KeepAlive) and self._renew(message.session, now_s) and self._is_connected(now_s):
+        elif isinstance(message, KeepAlive) and self._keeps(message.session, now_s):
             self.to_clients.append(ToClient(client, Kept(message.session, message.sent_ns)))
 
     def executed(self, applied: Applied, now_s: float) -> None:
@@ -293,6 +293,10 @@ class Service:
         return self._time_ns + max(0, int((now_s - self._time_at_s) * 1e9))
 
     # Leases.
+
+    def _keeps(self, session: int, now_s: float) -> bool:
+        """Whether to answer. Session 0 is nobody's: whoever waits for a long time asks whether we live."""
+        return session == 0 or (self._renew(session, now_s) and self._is_connected(now_s))
 
     def _renew(self, session: int, now_s: float) -> bool:
         lease = self._leases.get(session)

@@ -552,3 +552,13 @@ def test_a_client_hears_at_once_who_leads_and_every_change(kind: Role) -> None:
     assert service.to_clients == [(newcomer, NotLeader(None, False))]
     service.disconnected(newcomer, cluster.now_s)
     assert newcomer not in service._clients
+
+
+def test_whoever_waits_can_ask_the_leader_whether_it_lives() -> None:
+    """A gateway has no session, and calls that are parked with an idle leader hear nothing for hours."""
+    cluster = Cluster()
+    service = cluster.leader.service
+    gateway = Member(Role.GATEWAY, 3, 9)
+    service.to_clients.clear()
+    service.receive_client(gateway, KeepAlive(0, 17), cluster.now_s)
+    assert service.to_clients == [ToClient(gateway, Kept(0, 17))]
