@@ -13,6 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from concoord_ray.answers import is_refused_as
@@ -23,6 +25,7 @@ from concoord_ray.net.loop import new_event_loop
 from concoord_ray.roles.boot import Boot, Discovery
 from concoord_ray.roles.caller import Caller
 from concoord_ray.roles.calls import AwaitedCall, BlockingCall, PendingCall
+from concoord_ray.roles.follower import unconfirmed
 from concoord_ray.roles.window import Windows
 from concoord_ray.rsm.command import Call, Command, Entry, MethodFlag
 from concoord_ray.session import Failed
@@ -33,6 +36,9 @@ logger = logging.getLogger(__name__)
 _ASK_AGAIN_S = 0.5
 #: How long nobody must have led before it is asked whether the ensemble is still there. A failover is quicker.
 _LEADERLESS_S = 0.2
+#: How long our own loop may take for what it has at hand: the process may be busy.
+_OWN_LOOP_S = 1.0
+_SLOW = "Somebody leads it, and does not answer: concoord.status() says what the replicas execute. Retry later."
 
 
 class Client:
@@ -113,6 +119,7 @@ class Client:
     ) -> Any:
         """Call and wait. On timeout, and when the waiting is interrupted (Ctrl-C), the call is withdrawn.
 
+        Raises CallTimeout if that is confirmed, and OutcomeUnknown if it is not within ``withdrawal_grace_s``.
         A call that is refused because the ensemble is overloaded is made again for a while.
         """
         patience = _Patience(self.boot.config, timeout_s)
@@ -122,13 +129,13 @@ class Client:
             try:
                 if not call.wait(patience.left_s()):
                     self._hand_over(self._caller.time_out, call)
-                    call.wait(self.boot.config.quorum_timeout_s)
+                    call.wait(self.boot.config.withdrawal_grace_s + _OWN_LOOP_S)
             except BaseException:
                 if call.ending is None:
                     self._hand_over(self._caller.cancel, call)
                 raise
             if not patience.is_for(call):
-                return self._result(call, timeout_s)
+                return self._result(call)
             time.sleep(self.boot.config.retransmit_interval_s)
 
     async def call_async(
@@ -149,7 +156,7 @@ class Client:
                 call = AwaitedCall(command, readonly, awaits_loss=bool(flags & MethodFlag.AWAITS_LOSS))
                 await self._ended(call, patience.left_s())
                 if not patience.is_for(call):
-                    return self._result(call, timeout_s)
+                    return self._result(call)
                 await asyncio.sleep(self.boot.config.retransmit_interval_s)
         finally:
             window.leave(size_bytes)
@@ -161,17 +168,24 @@ class Client:
         else:
             await self.windows.plain.turn()
 
-    def number(self, command: Command, readonly: bool, task: str = "") -> Entry:
+    def number(self, command: Command, readonly: bool, task: str = "", timeout_s: float | None = None) -> Entry:
         """Number a command that travels by another way, through a gateway. Waits for the session to be open.
 
         ``task`` is the Ray task that makes the call, unless the entry is not complete without the gateway.
+        ``timeout_s`` is the call's own.
         """
+        patience_s = self.boot.config.quorum_timeout_s
         while True:
             entry = self._caller.number(command, readonly, task)
             if entry is not None:
                 return entry
             self._caller.check_told()
-            self.wait_until_open(self.boot.config.quorum_timeout_s)
+            try:
+                self.wait_until_open(patience_s if timeout_s is None else min(timeout_s, patience_s))
+            except QuorumLost as error:
+                if timeout_s is None or timeout_s >= patience_s:
+                    raise
+                raise CallTimeout(f"The call's own timeout was over before it was sent. {error}") from error
 
     def wait_until_open(self, timeout_s: float) -> None:
         """Wait until the ensemble has opened a session for this process.
@@ -190,9 +204,25 @@ class Client:
             raise refusal
         if not is_open:
             raise QuorumLost(
-                f"Ensemble {self.boot.name!r} did not open a session for this process within {timeout_s:.0f} s; "
-                f"nothing was sent. concoord.status({self.boot.name!r}) names the members that are missing."
+                f"Ensemble {self.boot.name!r} did not open a session for this process within {timeout_s:.1f} s; "
+                f"nothing was sent. {self._why_not_open()}"
             )
+
+    def _why_not_open(self) -> str:
+        """What is known of the leader, and what to do."""
+        known: Future[str] = Future()
+
+        def look(_: None) -> None:
+            courier = self._caller.courier
+            reason, advice = courier.absence()
+            is_led = courier.leader is not None
+            known.set_result(_SLOW if is_led else f"No leader was found: {reason}. {advice}")
+
+        self._hand_over(look, None)
+        try:
+            return known.result(_OWN_LOOP_S)
+        except FutureTimeout:
+            return _SLOW
 
     def acknowledge(self, entries: list[Entry]) -> None:
         """The process has the replies to these entries, which travelled another way."""
@@ -221,7 +251,7 @@ class Client:
         try:
             if not await call.wait(timeout_s):
                 self._hand_over(self._caller.time_out, call)
-                await call.wait(self.boot.config.quorum_timeout_s)
+                await call.wait(self.boot.config.withdrawal_grace_s + _OWN_LOOP_S)
         except asyncio.CancelledError:
             if call.ending is None:
                 self._hand_over(self._caller.cancel, call)
@@ -333,14 +363,11 @@ class Client:
             self._caller.gone()
             self._stop()
 
-    def _result(self, call: PendingCall, timeout_s: float | None) -> Any:
-        """What came of the call. If it was withdrawn, its result may have been on the way all the same."""
-        if call.ending is None:
-            self._hand_over(self._caller.cancel, call)  # Nobody reads its result any more.
-            raise CallTimeout(
-                f"No answer within {timeout_s} s, nor to the attempt to withdraw the call since. It is withdrawn as "
-                f"soon as the ensemble can be reached, if it has not run by then."
-            )
+    def _result(self, call: PendingCall) -> Any:
+        """What came of the call."""
+        if call.ending is None:  # Its time is over, and our own loop does not get to say so.
+            self._hand_over(self._caller.cancel, call)
+            raise unconfirmed(self.boot.config)
         return call.result()
 
 

@@ -37,11 +37,11 @@ class SessionExpired(ConcoordError):
 
 
 class OutcomeUnknown(ConcoordError):
-    """The call may or may not have been applied, and can no longer be found out. Look at the object before a retry."""
+    """The call may or may not have been applied, or may yet be. Look at the object before a retry."""
 
 
 class QuorumLost(ConcoordError):
-    """The ensemble has no majority of acceptors, so the call was not proposed. Safe to retry once it has one again."""
+    """No leader was found, and the call was not proposed: the message says why. Safe to retry once there is one."""
 
 
 class Overloaded(ConcoordError):
@@ -57,7 +57,7 @@ class CallCancelled(ConcoordError):
 
 
 class CallTimeout(ConcoordError, TimeoutError):
-    """No answer within the ``timeout`` given to ``.options(timeout=...)``. The call was withdrawn if it had not run."""
+    """No answer within the ``timeout`` given to ``.options(timeout=...)``. The call was withdrawn: safe to retry."""
 
 
 class Unauthorized(ConcoordError):

@@ -7,6 +7,8 @@ through whatever process it finds itself in.
 
 from __future__ import annotations
 
+import numbers
+import threading
 from collections.abc import Coroutine, Generator, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
@@ -65,10 +67,14 @@ class Method(Generic[P, R]):
     def options(self, *, timeout: float | None = None) -> Method[P, R]:
         """This method with a limit, in seconds, on the time to the reply; past it the call is withdrawn.
 
-        On the direct paths CallTimeout is raised. ``.remote()`` is bounded by ``ray.get(ref, timeout=...)`` and
-        ``ray.cancel(ref)`` as every Ray call, and by this one in the same way: its ref raises CallTimeout.
+        When that is confirmed, or the call was never sent, CallTimeout is raised: a retry is safe. When it is not
+        within ``withdrawal_grace_s`` more, for want of a leader or since a slow method holds it up, OutcomeUnknown: it
+        may have been applied, or may yet be. On every path: of ``.remote()``, the ref raises them. That is also bounded
+        by ``ray.get(ref, timeout=...)`` and ``ray.cancel(ref)`` as every Ray call.
+
+        Raises TypeError or ValueError if ``timeout`` is neither a positive number nor None, for no limit.
         """
-        return Method(self._handle, self._name, self._flags, timeout, self._owner)
+        return Method(self._handle, self._name, self._flags, _checked(timeout), self._owner)
 
     def of_caller(self) -> Method[P, R]:
         """This method, in the name of whoever asks for it now, whichever thread or task calls it then."""
@@ -111,10 +117,10 @@ class Method(Generic[P, R]):
             WATCHER.make_room(attachment.client, may_park=may_park)
         command = self._command(attachment.client, args, kwargs)
         task = "" if values else command.owner.partition(IN_TASK)[2]
-        entry = attachment.client.number(command, self._is_readonly, task)
+        entry = attachment.client.number(command, self._is_readonly, task, self._timeout_s)
         order = None if values else next(attachment.orders)
         awaits_loss = bool(self._flags & MethodFlag.AWAITS_LOSS)
-        parcel = encode_message(Parcel(entry, self._is_readonly, order, awaits_loss, may_park))
+        parcel = encode_message(Parcel(entry, self._is_readonly, order, awaits_loss, may_park, self._timeout_s))
         ref: ray.ObjectRef[R] = attachment.gateway.call.remote(parcel, *values)
         if not self._is_readonly:
             WATCHER.watch(ref, attachment.client, entry, may_park=may_park, timeout_s=self._timeout_s)
@@ -251,6 +257,24 @@ class Handle(Reference, Generic[T]):
                 f"another. Get the object again with concoord.get(...)."
             )
         return attachment
+
+
+def _checked(timeout: Any) -> float | None:
+    """A call's timeout, if it can be one."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real):
+        raise TypeError(
+            f"options(timeout={timeout!r}): give a positive number of seconds, or None for no limit; not a "
+            f"{type(timeout).__name__}"
+        )
+    limit: Any = timeout
+    if not 0 < limit <= threading.TIMEOUT_MAX:
+        raise ValueError(
+            f"options(timeout={timeout!r}): give a positive number of seconds, at most {threading.TIMEOUT_MAX:.0f}, or "
+            f"None for no limit. Who does not want to wait for a lock calls acquire(blocking=False)."
+        )
+    return float(limit)
 
 
 def resolved(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

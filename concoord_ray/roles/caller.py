@@ -25,10 +25,10 @@ from concoord_ray.errors import (
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Boot, Discovery
 from concoord_ray.roles.calls import PendingCall, Withdrawal
-from concoord_ray.roles.follower import Follower
+from concoord_ray.roles.follower import Follower, unconfirmed
 from concoord_ray.roles.watch import LeaseOver, Watch, start_time
+from concoord_ray.roles.withdrawals import Withdrawals
 from concoord_ray.rsm.command import (
-    Cancel,
     CloseSession,
     Command,
     EndTask,
@@ -47,6 +47,9 @@ logger = logging.getLogger(__name__)
 _EXPIRED = (
     "This process was silent for longer than the session TTL, and what it held was released. This call was not sent; "
     "the next one opens another session. Acquire again what you need before you go on."
+)
+_TIMED_OUT = (
+    "The call's own timeout was over before it was answered. It was withdrawn, and has no effect: a retry is safe."
 )
 
 
@@ -74,10 +77,9 @@ class Caller(Follower):
         self._session: Session | None = None
         self._calls: dict[tuple[int, int], PendingCall] = {}
         self._unnumbered: dict[PendingCall, None] = {}
-        self._timers: dict[tuple[int, int], asyncio.TimerHandle] = {}
-        #: How many withdrawals of each entry are under way. Until they have ended it is not acknowledged: a grant that
-        #: is acknowledged cannot be taken back.
-        self._withdrawing: dict[tuple[int, int], int] = {}
+        self._withdrawals = Withdrawals(self)
+        #: Calls whose own timeout is over, and until when they may end by their withdrawal, the earliest first.
+        self._timed_out: dict[PendingCall, float] = {}
         #: The session has ended without us, and no call has been told. The next one is, and does not run: it may rely
         #: on what the session held.
         self._is_untold = False
@@ -112,68 +114,60 @@ class Caller(Follower):
         self._withdraw(call, CallCancelled("The call was cancelled before it was sent."), timed_out=False)
 
     def time_out(self, call: PendingCall) -> None:
-        """The call's time is over: it ends with CallTimeout unless its result comes first."""
-        self._withdraw(call, CallTimeout("The call's own timeout was over before it was sent."), timed_out=True)
+        """The call's time is over: withdraw it. It ends with CallTimeout, unless its result comes first.
+
+        If neither comes within ``withdrawal_grace_s`` it ends with OutcomeUnknown.
+        """
+        why = "" if self.courier.leader is not None else f" No leader was found: {' '.join(self.courier.absence())}"
+        self._withdraw(call, CallTimeout(f"{_TIMED_OUT}{why}"), timed_out=True)
+        if call.ending is None:
+            self._timed_out[call] = time.monotonic() + self.node.boot.config.withdrawal_grace_s
 
     def cancel_entry(self, entry: Entry) -> None:
         """Cancel an entry of this session that travelled another way; it is acknowledged when that is done."""
-        self._stop_timer(entry)
-        self._withdraw_entry(entry, timed_out=False)
+        self._withdrawals.seen(entry)
+        self._withdrawals.begin(entry, timed_out=False)
 
     def time_out_entry(self, deadline: tuple[Entry, float]) -> None:
         """Withdraw an entry that travelled another way, unless it is acknowledged within so many seconds."""
-        entry, timeout_s = deadline
-
-        def withdraw() -> None:
-            self._stop_timer(entry)
-            self._withdraw_entry(entry, timed_out=True)
-            self.perform()
-
-        self._timers[entry.session, entry.seq] = asyncio.get_running_loop().call_later(timeout_s, withdraw)
+        self._withdrawals.begin_after(*deadline)
 
     def _withdraw(self, call: PendingCall, unsent: ConcoordError, *, timed_out: bool) -> None:
         if call in self._unnumbered:
             del self._unnumbered[call]
             call.end(Failed(0, 0, unsent))
         elif call.entry is not None and call.ending is None:
+            key = call.entry.session, call.entry.seq
             if call.readonly:  # Not in the log: there is nothing to withdraw.
-                self.courier.forget(call.entry.session, call.entry.seq)
-                self.ended(Failed(call.entry.session, call.entry.seq, unsent))
+                self.courier.forget(*key)
+                self.ended(Failed(*key, unsent))
+            elif self.courier.take_back(*key):
+                self.ended(Failed(*key, unsent))
             else:
-                self._withdraw_entry(call.entry, timed_out=timed_out)
+                self._withdrawals.begin(call.entry, timed_out=timed_out)
 
-    def _withdraw_entry(self, entry: Entry, *, timed_out: bool) -> None:
-        session, key = self._session, (entry.session, entry.seq)
-        if session is None or session.id != entry.session:
-            return
+    def _give_up_timed_out(self, now_s: float) -> None:
+        for call, until_s in list(self._timed_out.items()):
+            if until_s > now_s:
+                return
+            del self._timed_out[call]
+            if call.entry is not None and call.ending is None:
+                key = call.entry.session, call.entry.seq
+                self.courier.forget(*key)  # Not sent again: only its withdrawal is.
+                self.ended(Failed(*key, unconfirmed(self.node.boot.config)))
 
-        def ended(ending: Ending) -> None:
-            self._withdrawing[key] -= 1
-            if self._withdrawing[key] == 0:
-                del self._withdrawing[key]
-            if isinstance(ending, Failed):  # Given up for want of a leader. What is withdrawn must not be granted.
-                self._withdraw_entry(entry, timed_out=timed_out)
-            else:
-                self.acknowledge([entry])
-
-        self._withdrawing[key] = self._withdrawing.get(key, 0) + 1
-        self.begin(Withdrawal(Cancel(entry.seq, timed_out), ended))
-
-    def _stop_timer(self, entry: Entry) -> None:
-        timer = self._timers.pop((entry.session, entry.seq), None)
-        if timer is not None:
-            timer.cancel()
+    def is_of_session(self, entry: Entry) -> bool:
+        """See ``WithdrawalsOwner``."""
+        return self._session is not None and self._session.id == entry.session
 
     def acknowledge(self, entries: list[Entry]) -> None:
         """The process has the replies to these."""
         now_s = time.monotonic()
         with self._lock:
             for entry in entries:
-                self._stop_timer(entry)
                 self._travelling.pop((entry.session, entry.seq), None)
-                if (entry.session, entry.seq) in self._withdrawing:
-                    continue
-                if self._session is not None and self._session.id == entry.session:
+                may_acknowledge = self._withdrawals.seen(entry)
+                if may_acknowledge and self._session is not None and self._session.id == entry.session:
                     self._session.acknowledge(entry.seq, now_s)
 
     def open_session(self, _: None) -> None:
@@ -259,8 +253,11 @@ class Caller(Follower):
             if is_refused_as(ending, SessionExpired):
                 self._lost(is_told=call is not None and not isinstance(call, Withdrawal))
             elif call is not None and call.entry is not None and not call.readonly:
+                if isinstance(ending, Failed):
+                    with self._lock:
+                        session.put_back(call.entry)
                 if isinstance(ending, Failed) and not isinstance(call, Withdrawal):
-                    self._withdraw_entry(call.entry, timed_out=False)  # What it was granted, if so, nobody knows of.
+                    self._withdrawals.begin(call.entry, timed_out=False)  # What it was granted nobody knows of.
                 else:
                     self.acknowledge([call.entry])
         if call is not None:
@@ -274,6 +271,7 @@ class Caller(Follower):
             self._look_at_lease(self._session, now_s)
         if self._tasks:
             self._look_at_tasks()
+        self._give_up_timed_out(now_s)
         super().tick(now_s)
 
     def connected(self, member: Member) -> None:

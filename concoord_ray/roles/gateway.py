@@ -23,9 +23,10 @@ from typing import Any
 import msgspec
 
 from concoord_ray.answers import Encoded, EncodedError
+from concoord_ray.errors import CallTimeout, ConcoordError
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
-from concoord_ray.roles.follower import Follower
+from concoord_ray.roles.follower import Follower, unconfirmed
 from concoord_ray.roles.node import exit_broken
 from concoord_ray.roles.sequence import Sequencer
 from concoord_ray.roles.watch import LeaseOver, Watch, Watches
@@ -41,7 +42,8 @@ logger = logging.getLogger(__name__)
 class Parcel(msgspec.Struct, frozen=True, array_like=True):
     """What travels from a caller to its gateway.
 
-    ``order`` is the call's place among those of its session through this gateway, None if it has none.
+    ``order`` is the call's place among those of its session through this gateway, None if it has none. ``timeout_s`` is
+    the call's own: when it is over the caller's process withdraws it, and here it ends, whatever comes of that.
     """
 
     entry: Entry
@@ -49,6 +51,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True):
     order: int | None
     awaits_loss: bool = False
     may_park: bool = False
+    timeout_s: float | None = None
 
 
 class GatewayRole(Follower):
@@ -120,6 +123,8 @@ class GatewayRole(Follower):
         else:
             self._sequencer.submit(entry.session, parcel.order, message)
         try:
+            if parcel.timeout_s is not None:
+                await self._timed(key, future, parcel)
             return await future
         except asyncio.CancelledError:
             # ray.cancel, or the end of this actor. The caller's process tells which, and withdraws what the user
@@ -131,6 +136,24 @@ class GatewayRole(Follower):
                 self._repeated.discard(key)
                 self.courier.forget(*key)
             raise
+
+    async def _timed(self, key: tuple[int, int], future: asyncio.Future[Ending], parcel: Parcel) -> None:
+        """Wait until the call has ended; past its timeout see that it does."""
+        config = self.node.boot.config
+        await asyncio.wait((future,), timeout=parcel.timeout_s)
+        if future.done():
+            return
+        if parcel.readonly or self.courier.take_back(*key):
+            text = "The call's own timeout was over before it was answered; it has no effect, and a retry is safe."
+            if self.courier.leader is None:
+                text = f"{text} No leader was found: {' '.join(self.courier.absence())}"
+            error: ConcoordError = CallTimeout(text)
+        else:  # Its withdrawal by the caller's process ends it. If not:
+            await asyncio.wait((future,), timeout=config.withdrawal_grace_s)
+            error = unconfirmed(config)
+        if not future.done():
+            self.courier.forget(*key)
+            self.ended(Failed(*key, error))
 
     def ended(self, ending: Ending) -> None:
         """See ``Follower``."""

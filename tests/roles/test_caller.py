@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
 
 import pytest
 
-from concoord_ray.errors import CallCancelled, OutcomeUnknown, Overloaded
+from concoord_ray.errors import CallCancelled, CallTimeout, OutcomeUnknown, Overloaded, QuorumLost
 from concoord_ray.paxos.view import Role
 from concoord_ray.roles.boot import WireMessage
 from concoord_ray.roles.caller import Caller
@@ -78,6 +79,12 @@ class Process:
         """The commands that it has sent to the leader, with their numbers, but for acknowledgements."""
         entries = [message.entry for to, message in self.taken() if to == LEADER and isinstance(message, Request)]
         return [(entry.seq, decode_command(entry.command)) for entry in entries]
+
+    def acks(self) -> tuple[tuple[int, int], ...]:
+        """What it acknowledges next."""
+        entry = self.caller.number(CloseSession(), False)
+        assert entry is not None
+        return entry.acks
 
 
 def acquire(owner: str) -> Call:
@@ -218,6 +225,89 @@ def test_a_call_that_was_given_up_is_withdrawn_when_there_is_a_leader_again(
     process.taken()
     process.receive(Leading())
     assert process.commands() == [(2, Cancel(1))]
+
+
+def test_a_call_of_which_nothing_is_heard_in_time_ends_and_is_not_sent_again(process: Process) -> None:
+    """Whatever becomes of its withdrawal: what it is granted nobody would know of."""
+    grace_s = process.caller.node.boot.config.withdrawal_grace_s
+    call = process.begin()
+    process.caller.time_out(call)
+    process.caller.perform()
+    assert process.commands() == [(1, acquire("1")), (2, Cancel(1, timed_out=True))]
+    process.caller.tick(time.monotonic() + grace_s - 1)
+    assert call.ending is None
+    process.caller.tick(time.monotonic() + grace_s)
+    with pytest.raises(OutcomeUnknown, match="may yet be"):
+        call.result()
+    assert process.commands() == [(3, Cancel(1))]
+    process.receive(NotLeader(None, True))
+    process.receive(Leading())
+    assert process.commands() == [(2, Cancel(1, timed_out=True)), (3, Cancel(1))]
+    process.answer(1, True)  # It was granted after all.
+    process.answer(2, 2)
+    assert process.acks() == ((2, 2),)
+    process.answer(3, 1)
+    assert process.acks() == ((1, 1), (3, 3))
+
+
+def test_a_withdrawal_that_is_confirmed_in_time_says_that_a_retry_is_safe(process: Process) -> None:
+    call = process.begin()
+    process.caller.time_out(call)
+    refusal = encode_message(Refusal("CallTimeout", "withdrawn"))
+    process.receive(Reply(SESSION, 1, Outcome.REFUSED, refusal))
+    process.answer(2, 0)
+    with pytest.raises(CallTimeout, match="withdrawn"):
+        call.result()
+    process.taken()
+    process.caller.tick(time.monotonic() + process.caller.node.boot.config.withdrawal_grace_s + 1)
+    assert [command for _, command in process.commands() if isinstance(command, Cancel)] == []
+
+
+def test_a_call_that_no_leader_took_is_over_at_once(process: Process) -> None:
+    process.caller.acknowledge([Entry(SESSION, 9, (), b"")])
+    process.receive(NotLeader(None, False))
+    call = process.begin()
+    process.caller.time_out(call)
+    with pytest.raises(CallTimeout, match="majority of its acceptors"):
+        call.result()
+    process.taken()
+    process.receive(Leading())
+    (cancel,) = [message.entry for _, message in process.taken() if isinstance(message, Request)]
+    assert decode_command(cancel.command) == Cancel(1)
+    assert cancel.acks == ((9, 9),)  # Which the call was to carry.
+
+
+def test_what_travels_through_a_gateway_is_not_acknowledged_before_its_caller_has_its_end(process: Process) -> None:
+    """Its ref may say that the outcome is unknown, when its withdrawal has just found it granted."""
+
+    async def timed_out() -> Entry:
+        entry = process.caller.number(acquire("1"), False)
+        assert entry is not None
+        process.caller.time_out_entry((entry, 0.01))
+        await asyncio.sleep(0.1)
+        return entry
+
+    entry = asyncio.run(timed_out())
+    assert process.commands() == [(2, Cancel(1, timed_out=True))]
+    process.answer(2, 2)
+    assert process.acks() == ((2, 2),)
+    process.caller.cancel_entry(entry)
+    process.caller.perform()
+    assert process.commands() == [(4, Cancel(1))]
+    process.answer(4, 1)
+    assert process.acks() == ((1, 1), (4, 4))
+
+
+def test_why_nobody_leads_is_said_when_no_registry_answers(sent: Sent) -> None:
+    caller = Caller(boot(Role.CLIENT), NoDiscovery(), "a test")
+    call = PendingCall(acquire("1"), readonly=False)
+    caller.begin(call)
+    caller.perform()
+    caller.tick(time.monotonic() + 2 * caller.node.boot.config.quorum_timeout_s)
+    with pytest.raises(QuorumLost, match=r"heard of no replica.* registry 0, .* does not answer") as raised:
+        call.result()
+    assert "concoord.recover" not in str(raised.value)
+    assert sent == []
 
 
 def test_a_session_that_is_refused_is_told_to_whoever_waits_and_asked_for_again(sent: Sent) -> None:

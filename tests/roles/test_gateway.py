@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from concoord_ray.errors import NoSuchObject, OutcomeUnknown, QuorumLost
+from concoord_ray.answers import EncodedError
+from concoord_ray.errors import CallTimeout, NoSuchObject, OutcomeUnknown, QuorumLost
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Whereabouts
 from concoord_ray.roles.gateway import GatewayRole, Parcel
-from concoord_ray.rsm.command import Call, Entry, Leading, NotLeader, Outcome, Reply
+from concoord_ray.rsm.command import Call, Entry, Leading, NotLeader, Outcome, Refusal, Reply
 from concoord_ray.rsm.wire import encode_message, encode_plain
 from tests.roles.conftest import LEADER, NoDiscovery, Sent, boot
 
@@ -23,7 +24,12 @@ FIRST_MOMENTS_S = 0.4
 
 
 def gateway(*, is_restarted: bool = False, leader: bool = True) -> GatewayRole:
-    config = {"session_ttl_s": FIRST_MOMENTS_S, "quorum_timeout_s": 0.1, "gateway_order_wait_s": 30.0}
+    config = {
+        "session_ttl_s": FIRST_MOMENTS_S,
+        "quorum_timeout_s": 0.1,
+        "gateway_order_wait_s": 30.0,
+        "withdrawal_grace_s": 0.2,
+    }
     made = GatewayRole(
         boot(Role.GATEWAY, **config), Whereabouts("127.0.0.1", "node", 1, is_restarted=is_restarted), NoDiscovery()
     )
@@ -34,10 +40,18 @@ def gateway(*, is_restarted: bool = False, leader: bool = True) -> GatewayRole:
 
 
 def parcel(
-    seq: int, *, order: int | None = None, readonly: bool = False, awaits_loss: bool = False, may_park: bool = False
+    seq: int,
+    *,
+    order: int | None = None,
+    readonly: bool = False,
+    awaits_loss: bool = False,
+    may_park: bool = False,
+    timeout_s: float | None = None,
 ) -> Parcel:
     entry = Entry(7, seq, (), encode_message(Call(1, "acquire", "1", b"")))
-    return Parcel(entry, readonly=readonly, order=order, awaits_loss=awaits_loss, may_park=may_park)
+    return Parcel(
+        entry, readonly=readonly, order=order, awaits_loss=awaits_loss, may_park=may_park, timeout_s=timeout_s
+    )
 
 
 async def called(where: GatewayRole, *parcels: Parcel) -> list[asyncio.Task[Any]]:
@@ -131,6 +145,41 @@ def test_a_repeated_call_that_is_answered_is_as_any_other(sent: Sent) -> None:
         one.receive(LEADER, [Reply(7, 1, Outcome.PLAIN, encode_plain(True))])
         assert await endings(calls) == [True]
         assert one._repeated == set()
+
+    run(test())
+
+
+def test_past_its_timeout_every_call_ends() -> None:
+    """What was not sent, and what changes nothing, at once; others when their withdrawal is heard of, or soon after."""
+
+    async def test() -> None:
+        one = gateway(leader=False)
+        unsent = await called(one, parcel(1, timeout_s=0.1), parcel(-1, readonly=True, timeout_s=0.1))
+        assert await endings(unsent) == [CallTimeout] * 2
+        assert one.courier.unanswered == 0
+        one = gateway()
+        sent = await called(
+            one,
+            parcel(1, timeout_s=0.1),
+            parcel(2, timeout_s=0.1),
+            parcel(3, timeout_s=0.1, order=9),  # Held back for those before it.
+            parcel(-1, readonly=True, timeout_s=0.1),
+            parcel(4, timeout_s=0.1),
+        )
+        one.receive(LEADER, [Reply(7, 2, Outcome.PLAIN, encode_plain(True))])
+        await asyncio.sleep(0.2)
+        refusal = encode_message(Refusal("CallTimeout", "withdrawn"))
+        one.receive(LEADER, [Reply(7, 4, Outcome.REFUSED, refusal)])
+        assert await endings(sent) == [OutcomeUnknown, True, OutcomeUnknown, CallTimeout, EncodedError]
+        assert one.courier.unanswered == 0
+
+    run(test())
+
+
+def test_in_a_next_life_nothing_is_certain_not_to_have_been_sent() -> None:
+    async def test() -> None:
+        one = gateway(is_restarted=True, leader=False)
+        assert await endings(await called(one, parcel(1, timeout_s=0.1))) == [OutcomeUnknown]
 
     run(test())
 

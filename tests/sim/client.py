@@ -71,9 +71,9 @@ class ClientShell(FollowerShell):
         return None if self._session is None else self._session.id
 
     @property
-    def quorum_timeout_s(self) -> float:
-        """How long a caller waits for an ensemble that does not answer."""
-        return self._config.quorum_timeout_s
+    def withdrawal_grace_s(self) -> float:
+        """How long a caller whose time is over waits for its withdrawal to be confirmed."""
+        return self._config.withdrawal_grace_s
 
     # Calls.
 
@@ -115,7 +115,10 @@ class ClientShell(FollowerShell):
             self._at_gateway.pop((entry.session, entry.seq), None)
             self.ended(Failed(entry.session, entry.seq, CallTimeout("its time was over")))
             return
-
+        if (entry.session, entry.seq) not in self._at_gateway and self.courier.take_back(entry.session, entry.seq):
+            session.put_back(entry)
+            self.ended(Failed(entry.session, entry.seq, CallTimeout("its time was over before it was sent")))
+            return
         self._withdraw_entry(entry, timed_out=timed_out)
 
     def _withdraw_entry(self, entry: Entry, *, timed_out: bool) -> None:

@@ -203,7 +203,7 @@ class Thread:
         """Withdraw it and wait for the end of the one or the other, but not for ever."""
         if call.ending is None:
             self._client.time_out(call)
-            self._client.host.after(self._client.quorum_timeout_s, lambda: self._cancel(ask, call))
+            self._client.host.after(self._client.withdrawal_grace_s, lambda: self._cancel(ask, call))
 
     def _cancel(self, ask: Ask, call: SimulatedCall) -> None:
         """Cancel it and forget it: what comes of it nobody reads."""
