@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from concoord_ray import errors
-from concoord_ray.rsm.codec import decode
+from concoord_ray.errors import ConcoordError
+from concoord_ray.rsm.codec import decode, said
 from concoord_ray.rsm.command import Outcome, Reply
 from concoord_ray.rsm.exceptions import decode_exception, error_text
 from concoord_ray.rsm.wire import decode_plain, decode_refusal
@@ -28,8 +29,12 @@ def value_of(payload: bytes) -> Any:
     """A result, decoded with this process's own classes."""
     try:
         return decode(payload, _no_objects)
-    except (SystemExit, GeneratorExit) as error:  # Of a class of users. It must not end the caller's process.
-        raise RuntimeError(f"the result cannot be unpickled here: it raised {error!r}") from error
+    except (Exception, SystemExit, GeneratorExit) as error:  # Of a class of users. It must not end their process.
+        raise ConcoordError(
+            f"The call was executed, and what it did stays done, but its result cannot be unpickled in this process: "
+            f"{type(error).__name__}: {said(error)}. Do not repeat the call for its result; let the method return what "
+            f"can be unpickled here, or make its classes importable here."
+        ) from error
 
 
 def error_of(outcome: Outcome, payload: bytes) -> BaseException:
