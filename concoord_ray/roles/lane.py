@@ -114,7 +114,10 @@ class Lane:
             return
         batches = [(slot, decode_batch(value)) for slot, value in decisions]
         entries = [entry for _, batch in batches for entry in batch.entries] + reads
-        job = _Job(batches, reads, self._executor.kinds_of(entries), len(entries))
+        kinds = self._executor.kinds_of(entries)
+        if self._mark.is_suspicious:
+            batches = [(slot, self._mark.watched(slot, batch)) for slot, batch in batches]
+        job = _Job(batches, reads, kinds, len(entries))
         if self._handed_over == 0 and all(map(self._is_quick, job.kinds)):
             self._done(*self._perform(job))
         else:

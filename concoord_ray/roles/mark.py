@@ -9,6 +9,9 @@ To die in a slot once proves nothing: anybody may kill a process, and a busy one
 many lives in a row have died in one slot (``deadly_after_deaths``) is the slot taken for deadly, and the next life
 leaves it alone: it says what is in it, and ends after ``deadly_retry_s``. The life after that tries once more, since
 the cause may be gone, and so on in turn. A slot that was executed is no suspect any more.
+
+A slot may have thousands of calls in it. So a life that finds a suspect, by a single death already, marks each call of
+that slot as well.
 """
 
 from __future__ import annotations
@@ -22,10 +25,14 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
+from concoord_ray.rsm.command import Batch, Entry
 from concoord_ray.rsm.executor import Executor
+from concoord_ray.rsm.wire import decode_batch
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +40,9 @@ logger = logging.getLogger(__name__)
 _NAME = "executing"
 _PREFIX = "concoord-executing-"
 _MAGIC = int.from_bytes(b"concoord", "little")
-#: The words of the file. Slots are counted from 1 there, 0 is none.
-_MAGIC_WORD, _EXECUTING, _SUSPECT, _DEATHS, _WAS_HELD = range(5)
-_LAYOUT = struct.Struct("=5Q")
+#: The words of the file. Slots, and the entries of one, are counted from 1 there, 0 is none.
+_MAGIC_WORD, _EXECUTING, _AT_ENTRY, _SUSPECT, _DEATHS, _DIED_AT_ENTRY, _WAS_HELD = range(7)
+_LAYOUT = struct.Struct("=7Q")
 #: No slot comes as far.
 _NEVER = 1 << 62
 #: What ensembles that are no more have left is removed after a day.
@@ -57,9 +64,11 @@ class DeadlySlot(Exception):
         super().__init__(slot, deaths, calls)
 
     def __str__(self) -> str:
-        named = ", ".join(self._calls[:_NAMED_CALLS]) or "no call, so it is one that waited and goes on there"
+        named = ", ".join(self._calls[:_NAMED_CALLS]) or "no call"
         if len(self._calls) > _NAMED_CALLS:
             named += f", and {len(self._calls) - _NAMED_CALLS} more"
+        if len(self._calls) != 1:
+            named += "; or it is a call that waited, and goes on there"
         text = (
             f"slot {self.slot} of the log is not executed, for {self._deaths} lives of this replica in a row have died "
             f"while they executed it. In it: {named}. What ends its process (a crash in native code, os._exit, a lack "
@@ -70,6 +79,22 @@ class DeadlySlot(Exception):
             path, slot = self.snapshot
             text += f" Or give it source={str(path)!r}, of this node: what was executed from slot {slot} on is lost."
         return text
+
+
+class _Watched(tuple[Entry, ...]):  # noqa: SLOT001  # Python has no slots for a tuple's subclass.
+    """Entries of which it is noted how far somebody has come who goes through them."""
+
+    _reach: Callable[[int], None]
+
+    def __new__(cls, entries: tuple[Entry, ...], reach: Callable[[int], None]) -> _Watched:
+        made = super().__new__(cls, entries)
+        made._reach = reach
+        return made
+
+    def __iter__(self) -> Iterator[Entry]:
+        for index, entry in enumerate(super().__iter__()):
+            self._reach(index)
+            yield entry
 
 
 class Mark:
@@ -85,6 +110,8 @@ class Mark:
         self._suspect = words[_SUSPECT] - 1 if words[_SUSPECT] else _NEVER
         #: How many lives in a row have died in the suspected slot.
         self.deaths = words[_DEATHS]
+        #: In which entry of the suspected slot the last of them died, as far as that is known.
+        self.died_at = words[_DIED_AT_ENTRY] - 1 if words[_DIED_AT_ENTRY] else None
         is_held = self.deaths >= deadly_after_deaths and not words[_WAS_HELD]
         #: The slot that this life must not execute.
         self.held_slot = self._suspect if is_held and self._suspect != _NEVER else None
@@ -98,7 +125,7 @@ class Mark:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             content = os.pread(descriptor, _LAYOUT.size, 0)
             if len(content) != _LAYOUT.size or _LAYOUT.unpack(content)[_MAGIC_WORD] != _MAGIC:
-                content = _LAYOUT.pack(_MAGIC, 0, 0, 0, 0)
+                content = _LAYOUT.pack(_MAGIC, *(0,) * 6)
             os.ftruncate(descriptor, _LAYOUT.size)
             os.pwrite(descriptor, content, 0)  # A store into a page that the disk has no room for would be a crash.
             return Mark(descriptor, deadly_after_deaths)
@@ -110,11 +137,26 @@ class Mark:
         """The slot is being executed from now on."""
         self._words[_EXECUTING] = slot + 1
 
+    def watched(self, slot: int, batch: Batch) -> Batch:
+        """What to execute in its stead: the same, but the mark goes along with its entries if the slot is suspected."""
+        if slot != self._suspect:
+            return batch
+
+        def reach(index: int) -> None:
+            self._words[_AT_ENTRY] = index + 1
+
+        return msgspec.structs.replace(batch, entries=_Watched(batch.entries, reach))
+
     def end(self, slot: int) -> None:
         """The slot is executed."""
         self._words[_EXECUTING] = 0
         if slot >= self._suspect:
             self._forget()
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether a life has died in a slot that this one has not executed."""
+        return self._suspect != _NEVER
 
     def hold(self) -> None:
         """The held slot is left alone by this life, so that the next is to try it."""
@@ -132,13 +174,13 @@ class Mark:
         died_in = words[_EXECUTING]
         if died_in:
             words[_DEATHS] = words[_DEATHS] + 1 if died_in == words[_SUSPECT] else 1
-            words[_SUSPECT] = died_in
-            words[_WAS_HELD] = 0
-            words[_EXECUTING] = 0
+            words[_SUSPECT], words[_DIED_AT_ENTRY] = died_in, words[_AT_ENTRY]
+            words[_WAS_HELD] = words[_EXECUTING] = 0
+        words[_AT_ENTRY] = 0
 
     def _forget(self) -> None:
         words = self._words
-        words[_SUSPECT] = words[_DEATHS] = words[_WAS_HELD] = 0
+        words[_SUSPECT] = words[_DEATHS] = words[_WAS_HELD] = words[_AT_ENTRY] = words[_DIED_AT_ENTRY] = 0
         self._suspect, self.held_slot = _NEVER, None
 
 
@@ -181,4 +223,6 @@ def _sweep(directory: Path) -> None:
 def deadly_slot(mark: Mark, executor: Executor, value: bytes, retry_s: float) -> DeadlySlot:
     """Why the slot that is held is held, told by the state that it would be executed in."""
     slot = -1 if mark.held_slot is None else mark.held_slot
-    return DeadlySlot(slot, mark.deaths, executor.calls_in(value), retry_s)
+    entries = decode_batch(value).entries
+    suspects = entries if mark.died_at is None else entries[mark.died_at :][:1]
+    return DeadlySlot(slot, mark.deaths, executor.calls_in(suspects), retry_s)

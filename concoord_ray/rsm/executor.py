@@ -133,9 +133,9 @@ class Executor(Calls):
         """Which user code these entries would run."""
         return self._objects.kinds_of(entries)
 
-    def calls_in(self, batch_value: bytes) -> list[str]:
-        """The user code that a slot's value would run, for people to read."""
-        return self._objects.calls_in(decode_batch(batch_value).entries)
+    def calls_in(self, entries: Iterable[Entry]) -> list[str]:
+        """The same for people to read, each call with its object."""
+        return self._objects.calls_in(entries)
 
     def _apply_entry(self, entry: Entry) -> None:
         session = self._sessions.get(entry.session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -34,6 +35,9 @@ class BombState:
         self.calls += 1
         return self.calls
 
+    def idle(self) -> None:
+        """Nothing."""
+
     def explode(self) -> None:
         os._exit(1)
 
@@ -44,6 +48,15 @@ class BombState:
 
 def bomb(name: str) -> Any:
     return concoord.replicated(determinism="ignore")(BombState).options(name="bomb", ensemble=name).remote()
+
+
+async def explode_among_others(deadly: Any) -> None:
+    """Of all the calls in the same slot it is the one in the middle."""
+    others = [deadly.idle.options(timeout=5.0).aio() for _ in range(40)]
+    calls = (*others[:20], deadly.explode.options(timeout=5.0).aio(), *others[20:])
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def faults(status: EnsembleStatus) -> list[str]:
@@ -58,9 +71,9 @@ def test_status_names_what_kills_and_recover_begins_before_it(
     deadly = bomb(NAME)
     assert [deadly.count() for _ in range(50)] == list(range(1, 51))
     with contextlib.suppress(ConcoordError):
-        deadly.explode.options(timeout=5.0)()
+        asyncio.run(explode_among_others(deadly))
     (fault, *_) = until(lambda: faults(concoord.status(NAME)), NAMED_WITHIN_S)
-    assert "BombState.explode of object 1 ('bomb')" in fault
+    assert "In it: BombState.explode of object 1 ('bomb'). " in fault
     assert "recover()" in fault
     # All of them come to it; none dies of it as fast as Ray could start it again.
     until(lambda: len(faults(concoord.status(NAME))) == 3, NAMED_WITHIN_S)
@@ -76,11 +89,11 @@ def test_to_be_killed_while_it_executes_once_or_twice_changes_nothing(own_ensemb
     slow = bomb(NAME)
     assert slow.count() == 1
     before = settled(NAME)
-    victim = leader(before)
+    victim, index = leader(before), leader(before).index
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(slow.ponder, 3.0)
         for _ in range(2):
-            until(lambda: "ponder" in (concoord.status(NAME).replicas[victim.index].executing or ""))
+            until(lambda: "ponder" in (concoord.status(NAME).replicas[index].executing or ""))
             kill(victim)
             victim = reborn(NAME, "replicas", victim)
         assert call.result(60) == 2

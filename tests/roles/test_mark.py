@@ -17,7 +17,7 @@ import pytest
 from concoord_ray.config import Config
 from concoord_ray.paxos.outputs import Decided
 from concoord_ray.roles.lane import Lane
-from concoord_ray.roles.mark import DeadlySlot, Mark, find_mark
+from concoord_ray.roles.mark import DeadlySlot, Mark, deadly_slot, find_mark
 from concoord_ray.rsm.command import Batch, Call, Entry
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.wire import NOOP, encode_message
@@ -118,12 +118,12 @@ mark.begin(42)
     mark.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"x" * 40, b"x" * 4000])
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 56, b"x" * 4000])
 def test_what_is_no_mark_is_begun_anew(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert life(path, dies_in=3) == (0, None)
     assert life(path) == (1, None)
-    assert path.stat().st_size == 40
+    assert path.stat().st_size == 56
 
 
 def test_what_another_life_has_or_cannot_be_is_done_without(tmp_path: Path) -> None:
@@ -194,6 +194,24 @@ def test_a_lane_executes_what_is_before_the_held_slot_and_names_what_is_in_it(pa
     assert life(path) == (0, None)
 
 
+def test_of_many_calls_the_one_is_named_that_the_last_life_died_in(path: Path) -> None:
+    """The first death only says in which slot."""
+    entries = tuple(Entry(5, n, (), encode_message(Call(n, "m", "", b""))) for n in range(20))
+    for death in range(DEATHS):
+        mark = Mark.open(path, DEATHS)
+        assert mark.died_at == (None if death <= 1 else 12)
+        mark.begin(3)
+        for index, entry in enumerate(mark.watched(3, Batch(0, 0, entries)).entries):
+            assert entry is entries[index]
+            if index == 12:
+                break
+        mark.close()
+    mark = Mark.open(path, DEATHS)
+    executor = Executor("here")
+    assert str(deadly_slot(mark, executor, encode_message(Batch(0, 0, entries)), 30.0)).count("m of object 12.") == 1
+    mark.close()
+
+
 def test_one_death_changes_nothing(path: Path) -> None:
     life(path, dies_in=2)
     mark = Mark.open(path, DEATHS)
@@ -226,7 +244,7 @@ def test_a_process_that_ends_in_a_slot_leaves_it(path: Path) -> None:
 def test_many_calls_are_named_in_short() -> None:
     error = DeadlySlot(5, 3, [f"A.m{each} of object 1" for each in range(20)], 30.0)
     error.snapshot = (Path("/data/snapshot-4"), 4)
-    assert "A.m7 of object 1, and 12 more. " in str(error)
+    assert "A.m7 of object 1, and 12 more; or it is a call that waited, and goes on there. " in str(error)
     assert "source='/data/snapshot-4'" in str(error)
     assert "what was executed from slot 4 on is lost" in str(error)
-    assert "one that waited" in str(DeadlySlot(5, 3, [], 30.0))
+    assert "no call; or it is a call that waited" in str(DeadlySlot(5, 3, [], 30.0))
