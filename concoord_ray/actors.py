@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Union
 
@@ -142,12 +143,14 @@ class RoleActor:
         logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         decoded = msgspec.msgpack.decode(boot, type=Boot)
         context = ray.get_runtime_context()
-        place = Whereabouts(
-            str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
-            context.get_node_id(),
-            os.getpid(),
-            await asyncio.to_thread(lambda: bool(context.was_current_actor_reconstructed)),
-        )
+        with warnings.catch_warnings():  # Of what Ray itself uses to answer the last of these.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            place = Whereabouts(
+                str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
+                context.get_node_id(),
+                os.getpid(),
+                await asyncio.to_thread(lambda: bool(context.was_current_actor_reconstructed)),
+            )
         self._role: AnyRole | None = None
         self._has_started = asyncio.Event()
         self._fault = ""

@@ -138,7 +138,9 @@ def _first_reports(plan: Plan, members: list[tuple[Role, int]], until_s: float) 
         names = ", ".join(f"{role} {index}" for role, index in missing)
         if all(key in faults for key in missing):
             # One disk has many members' directories: what is wrong with it is said once.
-            alike = {faults[role, index].replace(f"{role}-{index}", ""): faults[role, index] for role, index in missing}
+            alike: dict[str, str] = {}
+            for role, index in missing:
+                alike.setdefault(faults[role, index].replace(f"{role}-{index}", ""), faults[role, index])
             reasons = " ".join(alike.values())
             if genesis.find_view(plan) is None:
                 raise ConfigurationError(f"The ensemble {plan.name!r} cannot start for want of {names}: {reasons}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.integration.drivers import Drivers
@@ -27,6 +29,28 @@ def test_a_healthy_run_says_nothing(drivers: Drivers) -> None:
     printed = driver.finish()
     said = [line for line in (*printed, *driver.stderr().splitlines()) if line.strip() and not _is_rays_own(line)]
     assert said == ["40 True"]
+
+
+NO_DISK = """
+for storage in storages:
+    try:
+        concoord.init("speechless", acceptors=3, replicas=3, storage=storage)
+    except concoord.ConfigurationError as error:
+        print(error)
+"""
+
+
+def test_a_storage_path_that_cannot_be_is_said_once(drivers: Drivers, tmp_path: Path) -> None:
+    """Not for each member; and no traceback of theirs."""
+    (tmp_path / "file").touch()
+    driver = drivers.start(NO_DISK, storages=[str(tmp_path / "file"), "/proc/nothing"])
+    printed = driver.finish()
+    assert len(printed) == 2
+    for line, cause in zip(printed, ("File exists", "No such file or directory"), strict=True):
+        assert "for want of acceptor 0, acceptor 1, acceptor 2, replica 0, replica 1, replica 2" in line
+        assert line.count(cause) == line.count("Mend the disk") == 1
+    assert "Traceback" not in driver.stderr()
+    assert "Unhandled error" not in driver.stderr()
 
 
 def _is_rays_own(line: str) -> bool:
