@@ -94,6 +94,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_chunk_bytes: int = 1 << 20
     #: With storage: by how much the log has to grow before the next snapshot is written.
     snapshot_log_bytes: int = 4 << 20
+    #: Or by how many slots: small ones take little space, but after a restart each is proposed and executed anew.
+    snapshot_slots: int = 16384
     #: How long to wait after a snapshot has failed: an object's state could not be pickled.
     snapshot_retry_s: float = 5.0
     #: How long a snapshot that nobody pulls is kept in memory.

@@ -246,7 +246,8 @@ class ReplicaRole:
             if self._archive is not None:
                 self._archive.discard()
         if self._archive is not None:
-            self._archive.schedule.logged(sum(len(value) for _, value in outputs.decisions))
+            decisions = outputs.decisions
+            self._archive.schedule.logged(len(decisions), sum(len(value) for _, value in decisions))
             service.replica.truncation.durable_slot = self._archive.schedule.durable_slot
         if outputs.decisions or service.reads:
             reads, service.reads = service.reads, []

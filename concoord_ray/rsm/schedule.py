@@ -1,9 +1,11 @@
 """When a replica with storage writes a snapshot to its disk.
 
 Once the log has grown by as much as the last snapshot took (and by ``snapshot_log_bytes`` at least), so that writing
-snapshots never costs more than writing the log. At once when an epoch has begun, since the disks must hold what
-happened before it until the next view change may come; and when the log that is kept begins above what the disk has, as
-after a snapshot from another replica: with such a disk it could not start by itself.
+snapshots never costs more than writing the log. A slot counts for more than its value, so that ``snapshot_slots`` of
+them are enough: each was a commit on the disks, and each is proposed and executed again after a restart. At once when
+an epoch has begun, since the disks must hold what happened before it until the next view change may come; and when the
+log that is kept begins above what the disk has, as after a snapshot from another replica: with such a disk it could not
+start by itself.
 
 The leader takes part only if fewer than two others are there to do it: pickling holds up everything else.
 """
@@ -22,6 +24,7 @@ class SnapshotSchedule:
         #: Every slot below this one has its effects on disk.
         self.durable_slot = 0
         self._least_bytes = config.snapshot_log_bytes
+        self._slot_bytes = config.snapshot_log_bytes // config.snapshot_slots
         self._last_bytes = 0
         self._log_bytes = 0
         self._is_writing = False
@@ -30,9 +33,9 @@ class SnapshotSchedule:
         """The disk holds a snapshot of this slot."""
         self.durable_slot, self._last_bytes = slot, size_bytes
 
-    def logged(self, size_bytes: int) -> None:
-        """The log has grown."""
-        self._log_bytes += size_bytes
+    def logged(self, slots: int, size_bytes: int) -> None:
+        """The log has grown by so many slots, with values of so many bytes."""
+        self._log_bytes += slots * self._slot_bytes + size_bytes
 
     def is_due(self, replica: Replica) -> bool:
         """Whether this replica should take a snapshot now."""

@@ -30,7 +30,7 @@ def leading(*others: int) -> Replica:
 
 def grown(size_bytes: int = 1000) -> SnapshotSchedule:
     schedule = SnapshotSchedule(CONFIG)
-    schedule.logged(size_bytes)
+    schedule.logged(1, size_bytes)
     return schedule
 
 
@@ -43,7 +43,21 @@ def test_not_before_the_log_is_as_long_as_the_last_snapshot_was() -> None:
     schedule = grown(4000)
     schedule.found(5, 5000)
     assert not schedule.is_due(follower())
-    schedule.logged(1000)
+    schedule.logged(1, 1000)
+    assert schedule.is_due(follower())
+
+
+def test_small_slots_count_for_what_a_restart_takes_with_them() -> None:
+    config = Config(storage="/data", snapshot_log_bytes=1000, snapshot_slots=100)
+    schedule = SnapshotSchedule(config)
+    schedule.logged(99, 0)
+    assert not schedule.is_due(follower())
+    schedule.logged(1, 0)
+    assert schedule.is_due(follower())
+    schedule.found(5, 5000)
+    schedule.logged(399, 0)
+    assert not schedule.is_due(follower()), "a large snapshot costs more than to go through so many again"
+    schedule.logged(1, 0)
     assert schedule.is_due(follower())
 
 

@@ -233,7 +233,7 @@ class ReplicaShell:
     def take_outputs(self) -> list[Decided]:
         """Send what the core asks for; gives back what is decided, in order."""
         outputs = self.replica.outputs.take()
-        self._schedule.logged(sum(len(decided.value) for decided in outputs.decisions))
+        self._schedule.logged(len(outputs.decisions), sum(len(decided.value) for decided in outputs.decisions))
         self.replica.truncation.durable_slot = self._schedule.durable_slot
         for send in outputs.send:
             self._watch.replica_sends(self.me, send)
