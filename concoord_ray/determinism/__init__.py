@@ -4,13 +4,14 @@ Replicas execute the same methods in the same order, and must come to the same s
 not. Such a mistake shows late, on another machine, as a divergence; so the bytecode of the methods, and of the code of
 users that they call, is looked at when the class is decorated. It takes about a millisecond, once.
 
-**What is certain is refused** (``NotDeterministic``): clocks, chance, threads, files, sockets, Ray. **What may be
-right is warned of** (``NondeterminismWarning``): the order of a set, ``print``, changes beyond the object. What cannot
-be seen is passed over: a refusal of code that is right would be worse. Names are resolved to the objects that they
-stand for, so that a function ``time`` of one's own is nobody's clock.
+**What is certain is refused** (``NotDeterministic``): clocks, chance, threads, files, sockets, Ray, addresses in memory
+and texts that show them, C, generators and coroutines as methods. **What may be right is warned of**
+(``NondeterminismWarning``): the order of a set, ``print``, changes beyond the object, ``eval``, computed names. What
+cannot be seen is passed over: a refusal of code that is right would be worse. Names are resolved to the objects that
+they stand for, so that a function ``time`` of one's own is nobody's clock.
 
-Not looked at: ``@readonly`` methods, which run on one replica, so that no other has to agree; methods that run in the
-caller's process; code that is installed, but for the class itself.
+Not looked at: ``@readonly`` methods, which run on one replica, so that no other has to agree (but they need a result);
+methods that run in the caller's process; code that is installed, but for the class itself.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def check(cls: type, methods: Mapping[str, int], determinism: Determinism) -> No
     if sure and determinism == "refuse":
         told = "\n".join(map(str, sure))
         raise NotDeterministic(
-            f"{told}\nReplicas would not agree. If they would, decorate the class with "
-            f'@concoord.replicated(determinism="warn").'
+            f"{told}\nReplicas would not agree, or callers would have no result. If it is right as it is, decorate the "
+            f'class with @concoord.replicated(determinism="warn").'
         )
     for finding in findings:
         text = f'{finding} (@concoord.replicated(determinism="ignore") keeps quiet.)'

@@ -1,9 +1,10 @@
 """An abstract run of one function: what its bytecode loads, calls, iterates over and changes, without running it.
 
 Straight through the code of CPython 3.10 to 3.13, once: at a jump forward the stack is kept for its target, jumps back
-are not followed. What an instruction does to the stack is known for those few that matter here; for all others
-``dis.stack_effect`` says how many values come or go, and what comes is unknown. So a mistake about an instruction makes
-values unknown, about which nothing is said. What values mean is for the ``Reader``.
+are not followed. What is only jumped to has the variables of a jump to it, not those of a branch that ended before it.
+What an instruction does to the stack is known for those few that matter here; for all others ``dis.stack_effect`` says
+how many values come or go, and what comes is unknown. So a mistake about an instruction makes values unknown, about
+which nothing is said. What values mean is for the ``Reader``.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Machine:
         self.variables = dict(parameters)
         self.stack: list[Value] = []
         self._offset = 0
-        self._saved: dict[int, list[Value]] = {}
+        self._saved: dict[int, tuple[list[Value], dict[str, Value]]] = {}
         cellvars = [name for name in code.co_cellvars if not HAS_CACHES or name not in code.co_varnames]
         self.fast = (*code.co_varnames, *cellvars, *code.co_freevars) if HAS_CACHES else code.co_varnames
         self.deref = self.fast if HAS_CACHES else (*cellvars, *code.co_freevars)
@@ -84,10 +85,11 @@ class Machine:
         is_dead = False
         for offset, op, arg, after in instructions(self.code):
             saved = self._saved.pop(offset, None)
-            if is_dead:
-                self.stack = saved or []  # Without a jump to it, it handles exceptions.
-            elif saved is not None:
-                self.stack = _merged(self.stack, saved)
+            if saved is not None:
+                self.stack = saved[0] if is_dead else _merged(self.stack, saved[0])
+                self.variables = saved[1] if is_dead else self.variables
+            elif is_dead:
+                self.stack = []  # Without a jump to it, it handles exceptions.
             self._offset = offset
             if op in _JUMPS:
                 self._jump(op, arg, after)
@@ -126,7 +128,7 @@ class Machine:
         effect = dis.stack_effect(op, arg, jump=True)
         stack = stack[: max(0, len(stack) + effect)] if effect < 0 else [*stack, *[UNKNOWN] * effect]
         known = self._saved.get(target)
-        self._saved[target] = stack if known is None else _merged(known, stack)
+        self._saved[target] = stack if known is None else _merged(known[0], stack), dict(self.variables)
 
     def _effect(self, op: int, arg: int) -> None:
         effect = dis.stack_effect(op, arg if op >= dis.HAVE_ARGUMENT else None, jump=False)

@@ -10,11 +10,11 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from concoord_ray.determinism.rules import real_name
-from concoord_ray.determinism.values import NOTHING, Kind, Value
+from concoord_ray.determinism.values import NOTHING, UNKNOWN, Kind, Value
 from concoord_ray.rsm.codec import _is_installed
 
 #: The generator behind random.random and the others.
@@ -45,6 +45,8 @@ def path_of(obj: Any) -> str:
             return _path_of_attribute(owner, name)
         if owner is not None and not issubclass(type(owner), ModuleType):
             return _path_of_attribute(type(owner), name)
+    elif kind is functools.partial:
+        return path_of(obj.func)
     elif not _is_code(kind):
         return ""
     module, name = obj.__module__, obj.__qualname__
@@ -71,6 +73,11 @@ def static(mro: tuple[type, ...], name: str) -> tuple[type | None, Any]:
         if name in members:
             return base, members[name]
     return None, NOTHING
+
+
+def is_descriptor(kind: type, name: str) -> bool:
+    """Whether a type has that method of descriptors, written in Python."""
+    return isinstance(static(kind.__mro__, name)[1], FunctionType)
 
 
 def functions(obj: Any) -> Iterator[FunctionType]:
@@ -112,7 +119,7 @@ def _is_users_file(file: str) -> bool:
 def value_of(obj: Any, name: str) -> Value:
     """A global, a constant of a class, or a variable of an enclosing function."""
     kind = type(obj)
-    if _is_code(kind) or issubclass(kind, ModuleType):
+    if _is_code(kind) or issubclass(kind, ModuleType) or (kind is functools.partial and _is_code(type(obj.func))):
         return Value(Kind.KNOWN, obj, path_of(obj))
     if kind in (set, frozenset):
         return Value(Kind.SET, obj, name)
@@ -145,6 +152,31 @@ def in_module(module: Any, path: str, name: str) -> Value:
     return value
 
 
+def of_default(obj: Any, name: str) -> Value | None:
+    """What a parameter is known to be if it is not given; None if a value that is given is as likely."""
+    kind = type(obj)
+    if kind in MUTABLE or kind is set:
+        return Value(Kind.KNOWN, obj, f"default of {name}", of=UNKNOWN)
+    if _is_code(kind) or issubclass(kind, (ModuleType, functools.partial, random.Random)):
+        return value_of(obj, f"default of {name}")
+    return None
+
+
+def mentions(functions: Iterator[FunctionType], name: str) -> bool:
+    """Whether any of these functions, or what is defined in it, has an attribute or global of that name."""
+    codes = [function.__code__ for function in functions]
+    for code in codes:  # It grows on the way.
+        if name in code.co_names:
+            return True
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return False
+
+
 def is_coroutine(function: FunctionType) -> bool:
     """Whether it was made by ``async def``."""
     return bool(function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR))
+
+
+def is_generator(function: FunctionType) -> bool:
+    """Whether what it returns is a generator."""
+    return bool(function.__code__.co_flags & inspect.CO_GENERATOR)

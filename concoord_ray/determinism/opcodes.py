@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import TYPE_CHECKING
 
+from concoord_ray.determinism.texts import CONVERSIONS, asked_by_percent
 from concoord_ray.determinism.values import NOTHING, NULL, UNKNOWN, Kind, Value, has_order_of_set
 
 if TYPE_CHECKING:
@@ -189,14 +190,53 @@ def _list_extend(machine: Machine, arg: int) -> None:
         machine.stack[-arg] = Value(Kind.UNORDERED)
 
 
-def _build_text(machine: Machine, arg: int) -> None:
-    machine.pop(arg)
-    machine.push(Value(Kind.TEXT))
+def _build_tuple(machine: Machine, arg: int) -> None:
+    machine.push(Value(Kind.TUPLE, machine.pop(arg)))
 
 
-def _binary(machine: Machine, _: int) -> None:
-    left, _right = machine.pop(2)
-    machine.push(Value(Kind.SET) if left.kind is Kind.SET else UNKNOWN)
+def _build_string(machine: Machine, arg: int) -> None:
+    machine.push(_text_of(machine.pop(arg)))
+
+
+def _text_of(parts: list[Value]) -> Value:
+    """The text of several; the first that shows an address is what is known of it."""
+    marks = [part.obj for part in parts if part.kind is Kind.TEXT and isinstance(part.obj, tuple)]
+    return Value(Kind.TEXT, marks[0] if marks else None)
+
+
+def _convert_value(machine: Machine, arg: int) -> None:
+    (value,) = machine.pop()
+    machine.push(machine.reader.shown(machine, value, CONVERSIONS[arg & 3]))
+
+
+def _format_value(machine: Machine, arg: int) -> None:
+    value = machine.pop(2 if arg & 4 else 1)[0]
+    machine.push(machine.reader.shown(machine, value, CONVERSIONS[arg & 3]))
+
+
+def _binary(machine: Machine, arg: int) -> None:
+    left, right = machine.pop(2)
+    if left.kind is Kind.TEXT:
+        shown = _shown_by_percent(machine, left, right) if arg in _REMAINDERS else []
+        machine.push(_text_of([left, right, *shown]))
+    else:
+        machine.push(Value(Kind.SET) if left.kind is Kind.SET else UNKNOWN)
+
+
+def _modulo(machine: Machine, _: int) -> None:
+    _binary(machine, _REMAINDERS[0])
+
+
+#: Of BINARY_OP. Before it, each operator had an instruction of its own, whose argument is 0.
+_REMAINDERS = (6, 19)
+
+
+def _shown_by_percent(machine: Machine, template: Value, right: Value) -> list[Value]:
+    if not isinstance(template.obj, str):
+        return []
+    values = right.obj if right.kind is Kind.TUPLE else [right]
+    asked = zip(values, asked_by_percent(template.obj), strict=False)
+    return [machine.reader.shown(machine, value, how) for value, how in asked if how is not None]
 
 
 def _subscript(machine: Machine, _: int) -> None:
@@ -281,8 +321,17 @@ def _call_function_ex(machine: Machine, arg: int) -> None:
     machine.push(machine.reader.called(machine, callee, None))
 
 
+def _operators() -> dict[str, Handler]:
+    return {
+        name: _modulo if name.endswith("_MODULO") else _binary
+        for name in dis.opmap
+        if name.startswith(("BINARY_", "INPLACE_")) and name != "BINARY_SLICE"
+    }
+
+
 def _handlers() -> list[Handler | None]:
     by_name: dict[str, Handler] = {
+        **_operators(),
         "LOAD_CONST": _load_const,
         "LOAD_FAST": _load_fast,
         "LOAD_FAST_CHECK": _load_fast,
@@ -320,10 +369,12 @@ def _handlers() -> list[Handler | None]:
         "LIST_EXTEND": _list_extend,
         "UNPACK_SEQUENCE": _unpack,
         "UNPACK_EX": lambda machine, arg: _unpack(machine, (arg & 255) + 1 + (arg >> 8)),
-        "BUILD_STRING": _build_text,
-        "FORMAT_SIMPLE": lambda machine, _: _build_text(machine, 1),
-        "FORMAT_WITH_SPEC": lambda machine, _: _build_text(machine, 2),
-        "FORMAT_VALUE": lambda machine, arg: _build_text(machine, 2 if arg & 4 else 1),
+        "BUILD_TUPLE": _build_tuple,
+        "BUILD_STRING": _build_string,
+        "CONVERT_VALUE": _convert_value,
+        "FORMAT_SIMPLE": lambda machine, _: _format_value(machine, 0),
+        "FORMAT_WITH_SPEC": lambda machine, _: _format_value(machine, 4),
+        "FORMAT_VALUE": _format_value,
         "BINARY_SUBSCR": _subscript,
         "GET_ITER": _get_iter,
         "FOR_ITER": _for_iter,
@@ -337,9 +388,6 @@ def _handlers() -> list[Handler | None]:
         "CALL_FUNCTION_KW": _call_kw,
         "CALL_FUNCTION_EX": _call_function_ex,
     }
-    for name in dis.opmap:
-        if name.startswith(("BINARY_", "INPLACE_")) and name not in ("BINARY_SUBSCR", "BINARY_SLICE"):
-            by_name[name] = _binary
     return [by_name.get(name) for name in dis.opname]
 
 

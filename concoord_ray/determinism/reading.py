@@ -21,14 +21,16 @@ from concoord_ray.determinism.names import (
     MUTABLE,
     functions,
     in_module,
-    is_coroutine,
+    is_descriptor,
     is_users,
     module_of,
+    of_default,
     path_of,
     static,
     value_of,
 )
 from concoord_ray.determinism.rules import Rule
+from concoord_ray.determinism.texts import has_own_address, speaker
 from concoord_ray.determinism.values import NOTHING, UNKNOWN, Kind, Value
 
 _log = logging.getLogger(__name__)
@@ -79,16 +81,10 @@ class Reading(ABC):
         if id(code) in self._seen or self._depth >= _DEPTH or len(self._seen) >= _FUNCTIONS:
             return
         self._seen[id(code)] = code
-        if is_coroutine(function) and self._depth == 0:
-            self._report(code.co_filename, code.co_firstlineno, f"async def {code.co_name}", rules.COROUTINE)
         names = code.co_varnames[: code.co_argcount]
         defaults = function.__defaults__ or ()
         given = {**dict(zip(reversed(names), reversed(defaults), strict=False)), **(function.__kwdefaults__ or {})}
-        parameters = {
-            name: Value(Kind.KNOWN, default, f"default of {name}", of=UNKNOWN)
-            for name, default in given.items()
-            if type(default) in MUTABLE or type(default) is set
-        }
+        parameters = {name: value for name in given if (value := of_default(given[name], name)) is not None}
         if receiver is not None and names:
             parameters[names[0]] = receiver
         self._run(code, function.__globals__, _cells(function), parameters)
@@ -110,22 +106,29 @@ class Reading(ABC):
         finally:
             self._depth -= 1
 
-    def _report(self, file: str, line: int, what: str, rule: Rule, *, is_sure: bool | None = None) -> None:
+    def report(self, file: str, line: int, what: str, rule: Rule, *, is_sure: bool | None = None) -> None:
+        """Something was found."""
         if is_sure is None:
             is_sure = rule not in rules.UNCERTAIN
         self.found.setdefault((file, line, what), Finding(self.root, file, line, what, rule, is_sure))
 
     def note(self, machine: Machine, what: str, rule: Rule, *, is_sure: bool | None = None) -> None:
         """Something was found where the machine is."""
-        self._report(machine.code.co_filename, machine.line, what, rule, is_sure=is_sure)
+        self.report(machine.code.co_filename, machine.line, what, rule, is_sure=is_sure)
 
     # values.Reader
 
     def resolve(self, machine: Machine, obj: Any, name: str) -> Value:
         """See ``Reader``."""
-        value = value_of(obj, name)
-        if value.kind is Kind.INSTANCE and path_of(value.obj) in rules.ON_SIGHT:
-            self.note(machine, name, rules.PLACE)
+        return self._seen_at(machine, value_of(obj, name), name)
+
+    def _seen_at(self, machine: Machine, value: Value, shown: str) -> Value:
+        """Note what is wrong without a call."""
+        if value.kind is not Kind.KNOWN or not isinstance(value.obj, type):
+            of_class = path_of(value.obj) if value.kind is Kind.INSTANCE else ""
+            rule = rules.ON_SIGHT.get(value.path) or rules.ON_SIGHT.get(of_class)
+            if rule is not None:
+                self.note(machine, shown, rule)
         return value
 
     def imported(self, machine: Machine, name: str, level: int, has_names: bool) -> Value:
@@ -137,9 +140,9 @@ class Reading(ABC):
         if of.kind is Kind.KNOWN:
             if of.obj is NOTHING or issubclass(type(of.obj), ModuleType):
                 value = in_module(of.obj, of.path, name)
-                if value.path in rules.ON_SIGHT:
-                    self.note(machine, value.path, rules.PLACE)
-                return value
+                if name == "__dict__" and of.path in rules.HOLDERS:
+                    self.note(machine, f"{of.path}.__dict__", rules.HIDDEN)
+                return self._seen_at(machine, value, value.path)
             if issubclass(type(of.obj), type):
                 return self._in_class(of.obj, of.obj.__mro__, name, of)
         elif of.kind is Kind.INSTANCE:
@@ -171,6 +174,8 @@ class Reading(ABC):
             return UNKNOWN
         if isinstance(raw, staticmethod):
             return value_of(raw.__func__, name)
+        if is_descriptor(kind, "__get__"):
+            self.enter(static(kind.__mro__, "__get__")[1], Value(Kind.INSTANCE, kind))
         if hasattr(kind, "__get__") or callable(raw):
             return Value(Kind.METHOD, raw, f"{path_of(base)}.{name}", of)
         return value_of(raw, name)
@@ -185,7 +190,7 @@ class Reading(ABC):
         if value.kind is Kind.UNORDERED:
             self.ordered(machine)
         if target.kind is Kind.INSTANCE and not target.path:
-            if name is not None:
+            if name is not None and not self._set_by_code(target, name):
                 attributes = self._attributes.setdefault(id(target.obj), {})
                 known = attributes.setdefault(name, value)
                 if known.kind is not value.kind or known.obj is not value.obj:
@@ -199,6 +204,47 @@ class Reading(ABC):
         elif target.kind is Kind.KNOWN and type(target.obj) in MUTABLE:
             self.note(machine, f"{shown} = ...", rules.GLOBAL if target.of is None else rules.SHARED)
 
+    def _set_by_code(self, target: Value, name: str) -> bool:
+        """Whether setting an attribute runs code, and keeps no value by that name."""
+        raw = static(target.obj.__mro__, name)[1]
+        if isinstance(raw, property):
+            self.enter(raw.fset, target)
+            return True
+        if is_descriptor(type(raw), "__set__"):
+            self.enter(static(type(raw).__mro__, "__set__")[1], Value(Kind.INSTANCE, type(raw)))
+            return True
+        return False
+
+    def shown(self, machine: Machine, value: Value, how: str) -> Value:
+        """See ``Reader``."""
+        what, is_sure = "", True
+        if value.kind is Kind.TEXT:
+            return value
+        if value.kind is Kind.TUPLE:
+            return next((text for each in value.obj if (text := self.shown(machine, each, "__repr__")).obj), _TEXT)
+        if value.kind is Kind.METHOD and isinstance(value.obj, FunctionType) and value.of is not None:
+            if value.of.kind is Kind.INSTANCE:  # A bound method shows its object.
+                return self.shown(machine, value.of, "__repr__")
+        elif value.kind is Kind.INSTANCE:
+            speaks = speaker(value.obj, how)
+            self.enter(speaks, value)
+            if speaks is None and has_own_address(value.obj):
+                what = f"the text of an object of {value.obj.__qualname__}"
+                # Another method may set the attribute to something else.
+                is_sure = not any(value is each for known in self._attributes.values() for each in known.values())
+        elif isinstance(value.obj, FunctionType) or (value.kind is Kind.MADE and value.obj.co_name == "<lambda>"):
+            what = "the text of a function"
+        if not what:
+            return _TEXT
+        self.note(machine, what, rules.SHOWN, is_sure=is_sure)
+        return Value(Kind.TEXT, (machine.code.co_filename, machine.line, what))
+
+    def written(self, args: list[Value]) -> None:
+        """Texts go to a log or a terminal, where an address does no harm."""
+        for arg in args:
+            if arg.kind is Kind.TEXT and isinstance(arg.obj, tuple):
+                self.found.pop(arg.obj, None)
+
     def changed_global(self, machine: Machine, name: str) -> None:
         """See ``Reader``."""
         self.note(machine, f"global {name}", rules.GLOBAL)
@@ -206,6 +252,10 @@ class Reading(ABC):
     def ordered(self, machine: Machine) -> None:
         """See ``Reader``."""
         self.note(machine, "items of a set one by one", rules.ORDER)
+
+
+#: A text of which nothing else is known.
+_TEXT = Value(Kind.TEXT)
 
 
 def _cells(function: FunctionType) -> dict[str, Value]:

@@ -32,11 +32,26 @@ THREADS = Rule(
 OUTSIDE = Rule("reaches out of the replicated state", "do it where you call from, and pass the result as an argument")
 PLACE = Rule("asks where it runs, which differs between replicas", "pass the value as an argument")
 ADDRESS = Rule("asks for an address, which differs between replicas", "number things by a counter of the object")
+SHOWN = Rule(
+    "shows an address, which differs between replicas", "show a name or attributes, or give its class a __repr__"
+)
+PROCESS = Rule(
+    "reaches into the process of its replica, which is another on each",
+    "keep what you need in attributes of the object",
+)
+HIDDEN = Rule(
+    "runs or takes by its name what is not looked at here, and may differ between replicas",
+    "name it in the code, or see to it that it reads no clock and draws no numbers",
+)
+EXIT = Rule("ends no process, and is an error for its caller", "raise an exception of your own")
 HASH = Rule(
     "takes a hash, which differs between replicas for texts, bytes and objects", "use zlib.crc32 or hashlib on bytes"
 )
 RAY = Rule("calls Ray or the ensemble, and would once on every replica", "do it where you call from")
 COROUTINE = Rule("is a coroutine, and nothing awaits it", "make it an ordinary method: callers have .aio()")
+GENERATOR = Rule(
+    "is a generator, which cannot be a result", "return a list, or begin its name with _ if only methods use it"
+)
 ORDER = Rule("depends on the order of a set, which differs between replicas", "use sorted(...), or a dict for a set")
 REPEATED = Rule("writes once on every replica, and again when a replica catches up", "write where you call from")
 GLOBAL = Rule(
@@ -81,13 +96,23 @@ _FORBIDDEN: dict[str, Rule | None] = {
             socket.gethostname socket.getfqdn platform getpass.getuser threading.get_ident threading.get_native_id
             threading.current_thread _thread.get_ident
         """,
-        ADDRESS: "id",
+        ADDRESS: "id object.__hash__",
+        SHOWN: "object.__repr__",
+        PROCESS: "gc ctypes sys.getrefcount sys.getallocatedblocks sys._current_frames tracemalloc resource.getrusage",
+        HIDDEN: "eval exec",
+        EXIT: "exit quit sys.exit",
         RAY: "ray concoord_ray.ensemble",
         REPEATED: "print logging",
         None: """
             os.path os.fspath os.fsencode os.fsdecode os.strerror os._Environ random.Random
             numpy.random.default_rng numpy.random.Generator numpy.random.RandomState numpy.random.SeedSequence
             numpy.random.PCG64 numpy.random.MT19937 numpy.random.Philox numpy.random.SFC64
+            gc.collect gc.enable gc.disable gc.isenabled gc.freeze gc.unfreeze gc.get_threshold ctypes.sizeof
+            ctypes.Structure ctypes.BigEndianStructure ctypes.LittleEndianStructure ctypes.Union ctypes._endian
+            ctypes.c_bool ctypes.c_byte ctypes.c_char ctypes.c_double ctypes.c_float ctypes.c_int ctypes.c_int8
+            ctypes.c_int16 ctypes.c_int32 ctypes.c_int64 ctypes.c_long ctypes.c_longlong ctypes.c_short ctypes.c_size_t
+            ctypes.c_ssize_t ctypes.c_ubyte ctypes.c_uint ctypes.c_uint8 ctypes.c_uint16 ctypes.c_uint32
+            ctypes.c_uint64 ctypes.c_ulong ctypes.c_ulonglong ctypes.c_ushort ctypes.c_wchar
             logging.getLogger logging.getLevelName secrets.compare_digest
             asyncio.iscoroutine asyncio.iscoroutinefunction asyncio.isfuture asyncio.coroutines asyncio.base_futures
             asyncio.futures.isfuture glob.escape glob.translate socket.inet_aton socket.inet_ntoa
@@ -123,16 +148,28 @@ _UNTOLD = {
     "numpy.random.SFC64": 0,
 }
 #: Wrong without a call.
-ON_SIGHT = frozenset({"os.environ", "os.environb", "os._Environ"})
-#: Their rules only warn: their replicas stay equal.
-UNCERTAIN = frozenset({REPEATED, HASH, ORDER, GLOBAL, SHARED})
+ON_SIGHT = {
+    **dict.fromkeys(("os.environ", "os.environb", "os._Environ"), PLACE),
+    **dict.fromkeys(("ctypes.CDLL", "ctypes.PyDLL", "ctypes.LibraryLoader", "gc.garbage"), PROCESS),
+}
+#: These only warn: the replicas stay equal, or may.
+UNCERTAIN = frozenset({REPEATED, HASH, ORDER, GLOBAL, SHARED, HIDDEN, EXIT})
+#: No modules, whatever modules of users are called.
+_BUILTINS = frozenset({"breakpoint", "eval", "exec", "exit", "id", "input", "open", "print", "quit"})
+#: The modules and classes that hold what is refused.
+HOLDERS = frozenset(
+    name[:end]
+    for name, rule in _FORBIDDEN.items()
+    if rule is not None and rule not in UNCERTAIN
+    for end in (*(dot.start() for dot in re.finditer(r"\.", name)), len(name))
+) - {"object", *_BUILTINS}
 
 #: NumPy's names for what users find in numpy.random.
 _NUMPY_RANDOM = re.compile(r"numpy\.random\.(?:mtrand|bit_generator|_\w+)\.")
 #: Modules of C by the names of those that users import.
 _REAL_NAMES = {
     "posix": "os", "nt": "os", "posixpath": "os.path", "ntpath": "os.path", "genericpath": "os.path", "_io": "io",
-    "_socket": "socket", "_random": "random", "_datetime": "datetime",
+    "_ctypes": "ctypes", "_socket": "socket", "_random": "random", "_datetime": "datetime",
 }  # fmt: skip
 
 #: Of what they take, the order does not matter; of others, what comes out has the order of what went in.
@@ -148,6 +185,8 @@ MUTATORS = frozenset(
         "sort", "subtract", "symmetric_difference_update", "update",
     }
 )  # fmt: skip
+#: What loggers have, wherever they are kept.
+WRITERS = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log"})
 
 
 def real_name(path: str) -> str:
@@ -166,7 +205,7 @@ def rule_of(path: str, arguments: int | None) -> tuple[bool, Rule | None]:
         return True, None if told else _FORBIDDEN.get(path) or CHANCE
     prefix = path
     while prefix:
-        if prefix in _FORBIDDEN:
+        if prefix in _FORBIDDEN and (prefix == path or prefix not in _BUILTINS):
             return True, _FORBIDDEN[prefix]
         prefix = prefix.rpartition(".")[0]
     return False, None

@@ -28,7 +28,10 @@ class Kind(Enum):
     SET = auto()
     #: In the order of a set.
     UNORDERED = auto()
+    #: ``obj`` is the text itself if it is a constant, or the key of the finding that it shows an address.
     TEXT = auto()
+    #: A tuple of the values in the list ``obj``.
+    TUPLE = auto()
     #: A list or dict that was begun just now.
     FRESH = auto()
 
@@ -70,6 +73,9 @@ class Reader(Protocol):
 
     def called(self, machine: Machine, callee: Value, args: list[Value] | None) -> Value:
         """A call; ``args`` is None if they are not known one by one."""
+
+    def shown(self, machine: Machine, value: Value, how: str) -> Value:
+        """A value becomes a text, by its method ``how``: ``__str__``, ``__repr__`` or ``__format__``."""
 
     def made(self, machine: Machine, code: CodeType) -> None:
         """A function, lambda, class or comprehension is made."""
