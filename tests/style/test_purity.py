@@ -30,6 +30,7 @@ MAY_IMPORT_RAY = frozenset(
         "concoord_ray.handle",
         "concoord_ray.owner",
         "concoord_ray.refs",
+        "concoord_ray.resizing",
         "concoord_ray.restart",
     }
 )
