@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from concoord_ray.cli import main, make_parser
+from concoord_ray import ensemble
+from concoord_ray.cli import main, make_parser, recover
 
 #: Each subcommand with what it cannot do without.
 SUBCOMMANDS = (
@@ -88,3 +91,20 @@ def test_where_nobody_listens_it_says_so_at_once(capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "nonsense", "127.0.0.1:port"])
 def test_what_is_no_address_is_refused(capsys: pytest.CaptureFixture[str], address: str) -> None:
     assert address in refusal(capsys, "ls", "--address", address)
+
+
+def test_what_is_recovered_is_kept_where_it_is_said_whatever_the_working_directory_of_the_roles(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str | None] = []
+
+    def recovered(_: str, *, source: str | None, storage: str | None = None) -> SimpleNamespace:
+        asked.append(storage)
+        return SimpleNamespace(id="e")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recover, "connect", lambda _: None)
+    monkeypatch.setattr(ensemble, "recover", recovered)
+    for more in ([], ["--storage", "data"]):
+        assert main(["recover", "--name", "x", *more]) == 0
+    assert asked == [None, str(tmp_path / "data")]
