@@ -15,6 +15,7 @@ import pytest
 
 from concoord_ray import answers
 from concoord_ray.config import Config
+from concoord_ray.errors import ConcoordError
 from concoord_ray.rsm import codec, exceptions, objects
 from concoord_ray.rsm.command import Outcome, Reply
 from concoord_ray.rsm.executor import Executor
@@ -257,7 +258,7 @@ def test_a_result_is_an_answer_whatever_its_class_does(what: Callable[[], Any], 
 
 def test_unpickling_a_result_ends_no_process() -> None:
     payload = codec.encode(ExitsWhenUnpickled())
-    with pytest.raises(RuntimeError, match="SystemExit"):
+    with pytest.raises(ConcoordError, match=r"was executed.*SystemExit"):
         answers.unpack(Reply(1, 1, Outcome.VALUE, payload))
     refusing = exceptions.encode_exception(ValueError(ExitsWhenUnpickled()))
     with pytest.raises(RuntimeError, match="SystemExit"):
