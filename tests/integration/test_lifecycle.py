@@ -146,11 +146,11 @@ def test_what_does_not_exist_is_told_with_what_does(own_ensemble: MakeEnsemble) 
 
 
 def test_an_object_of_another_class_is_not_shared(ensemble: concoord.Ensemble) -> None:
-    concoord.Counter.options(name="taken", get_if_exists=True).remote(7)
-    with pytest.raises(concoord.ObjectExists, match=r"'taken' is a concoord_ray\..*Counter, not a .*Lock"):
-        concoord.Lock.options(name="taken", get_if_exists=True).remote()
-    assert concoord.Counter.options(name="taken", get_if_exists=True).remote().getvalue() == 7
-    concoord.delete("taken")
+    concoord.Counter.options(name="only-a-counter", get_if_exists=True).remote(7)
+    with pytest.raises(concoord.ObjectExists, match=r"'only-a-counter' is a concoord_ray\..*Counter, not a .*Lock"):
+        concoord.Lock.options(name="only-a-counter", get_if_exists=True).remote()
+    assert concoord.Counter.options(name="only-a-counter", get_if_exists=True).remote().getvalue() == 7
+    concoord.delete("only-a-counter")
 
 
 def test_settings_that_cannot_work_are_refused_before_anything_starts() -> None:
