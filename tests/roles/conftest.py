@@ -13,6 +13,7 @@ from concoord_ray.roles import node
 from concoord_ray.roles.boot import Boot, WireMessage
 from concoord_ray.roles.node import Node
 
+ENSEMBLE = "e" * 32
 LEADER = Member(Role.REPLICA, 0, 17)
 GATEWAY = Member(Role.GATEWAY, 5, 23)
 
@@ -30,7 +31,7 @@ class NoDiscovery:
 
 
 def boot(role: Role, **settings: Any) -> Boot:
-    return Boot("here", "e" * 32, b"s" * 32, Config(**settings), role, 0, "concoord")
+    return Boot("here", ENSEMBLE, b"s" * 32, Config(**settings), role, 0, "concoord")
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,15 @@ def no_exit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
-    """What any node has sent, in order."""
+    """What any node of ``boot``'s ensemble has sent, in order. Clients that other tests have left speak on as they do."""
     caught: Sent = []
-    monkeypatch.setattr(Node, "send", lambda _, to, message: caught.append((to, message)))
+    really_send = Node.send
+
+    def send(speaker: Node, to: Member, message: WireMessage) -> None:
+        if speaker.boot.ensemble == ENSEMBLE:
+            caught.append((to, message))
+        else:
+            really_send(speaker, to, message)
+
+    monkeypatch.setattr(Node, "send", send)
     return caught
