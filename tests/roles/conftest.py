@@ -46,7 +46,7 @@ def no_exit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
-    """What any node of ``boot``'s ensemble has sent, in order. Clients that other tests have left speak on as they do."""
+    """What the nodes of one ensemble have sent, in order. Clients that other tests have left speak on as they do."""
     caught: Sent = []
     really_send = Node.send
 
