@@ -214,9 +214,7 @@ class Client:
 
         def look(_: None) -> None:
             courier = self._caller.courier
-            reason, advice = courier.absence()
-            is_led = courier.leader is not None
-            known.set_result(_SLOW if is_led else f"No leader was found: {reason}. {advice}")
+            known.set_result(str(courier.absence()) if courier.leader is None else _SLOW)
 
         self._hand_over(look, None)
         try:

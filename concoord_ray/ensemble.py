@@ -265,10 +265,10 @@ def recover(
 
     The state is that of the file ``source`` (``concoord.backup``), or else of the replica that has come furthest among
     those that live, or that have left with a ``fault``, as they do before a slot that kills them. **What was
-    acknowledged after that state is lost**; a warning says at which slot it ends. The old
-    ensemble is stopped; its data, if it had ``storage``, stay on disk. The new one has another identity: handles have
-    to be got again, sessions of before end within ``session_ttl_s`` and give back what they held, and fencing tokens
-    are higher than all that were ever given. ``settings`` are as for ``init``; without any, the old ensemble's hold.
+    acknowledged after that state is lost**; a warning says at which slot it ends. The old ensemble is stopped; its
+    data, if it had ``storage``, stay on disk. The new one has another identity: handles have to be got again, sessions
+    of before end within ``session_ttl_s`` and give back what they held, and fencing tokens are higher than all that
+    were ever given. ``settings`` are as for ``init``; without any, the old ensemble's hold.
 
     Raises ConfigurationError without a ``source`` if the ensemble does not need it, if nothing is left of it, or if its
     replicas have diverged. **With one it is done in any case**: also an ensemble that is well goes back to the state of

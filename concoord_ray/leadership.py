@@ -24,6 +24,9 @@ class Absence(NamedTuple):
     reason: str
     advice: str
 
+    def __str__(self) -> str:
+        return f"No leader was found: {self.reason}. {self.advice}"
+
 
 def _unreachable() -> Absence:
     return Absence(

@@ -1,8 +1,7 @@
 """The ``concoord`` command: one module per subcommand, each with ``add_parser`` and ``run``.
 
-Exit codes: 0 done; 1 the ensemble cannot (``status``: it has no leader or no majority, or has
-diverged); 2 the command was wrong, or
-what it names is not there.
+Exit codes: 0 done; 1 the ensemble cannot (``status``: it has no leader or no majority, or has diverged); 2 the command
+was wrong, or what it names is not there.
 """
 
 from __future__ import annotations

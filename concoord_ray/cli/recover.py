@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from concoord_ray import ensemble, genesis
@@ -43,9 +42,7 @@ def run(options: argparse.Namespace) -> int:
     connect(options.address)
     if options.source is not None and not options.force:
         _refuse_if_well(options.name)
-    settings: dict[str, Any] = {}
-    if options.storage is not None:
-        settings["storage"] = str(Path(options.storage).expanduser().absolute())
+    settings: dict[str, Any] = {} if options.storage is None else {"storage": options.storage}
     recovered = ensemble.recover(options.name, source=options.source, **settings)
     print(f"Ensemble {options.name!r} runs again, as {recovered.id}.")
     return 0

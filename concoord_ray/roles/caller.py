@@ -17,7 +17,6 @@ from concoord_ray.answers import is_refused_as, unpack
 from concoord_ray.directory import Directory
 from concoord_ray.errors import (
     CallCancelled,
-    CallTimeout,
     ConcoordError,
     OutcomeUnknown,
     SessionExpired,
@@ -47,9 +46,6 @@ logger = logging.getLogger(__name__)
 _EXPIRED = (
     "This process was silent for longer than the session TTL, and what it held was released. This call was not sent; "
     "the next one opens another session. Acquire again what you need before you go on."
-)
-_TIMED_OUT = (
-    "The call's own timeout was over before it was answered. It was withdrawn, and has no effect: a retry is safe."
 )
 
 
@@ -118,8 +114,7 @@ class Caller(Follower):
 
         If neither comes within ``withdrawal_grace_s`` it ends with OutcomeUnknown.
         """
-        why = "" if self.courier.leader is not None else f" No leader was found: {' '.join(self.courier.absence())}"
-        self._withdraw(call, CallTimeout(f"{_TIMED_OUT}{why}"), timed_out=True)
+        self._withdraw(call, self.timed_out(), timed_out=True)
         if call.ending is None:
             self._timed_out[call] = time.monotonic() + self.node.boot.config.withdrawal_grace_s
 

@@ -7,7 +7,7 @@ from collections import deque
 
 from concoord_ray.config import Config
 from concoord_ray.directory import Directory, MemberReport
-from concoord_ray.errors import ConcoordError, NoSuchObject, OutcomeUnknown
+from concoord_ray.errors import CallTimeout, ConcoordError, NoSuchObject, OutcomeUnknown
 from concoord_ray.leadership import Absence
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import URGENT, Boot, Discovery, Whereabouts, WireMessage
@@ -49,6 +49,13 @@ class Follower:
             )
         return NoSuchObject(
             f"The ensemble {name!r} was shut down or recovered before this call was made in it. {again}."
+        )
+
+    def timed_out(self) -> CallTimeout:
+        """What a call is told whose own timeout is over, and which no leader has taken, or that changes nothing."""
+        why = f" {self.courier.absence()}" if self.courier.leader is None else ""
+        return CallTimeout(
+            f"The call's own timeout was over before it was answered. It has no effect: a retry is safe.{why}"
         )
 
     def why_unreachable(self) -> Absence:

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from concoord_ray.answers import Encoded, EncodedError
-from concoord_ray.errors import CallTimeout, ConcoordError
+from concoord_ray.errors import ConcoordError
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Boot, Discovery, Whereabouts, WireMessage
 from concoord_ray.roles.follower import Follower, unconfirmed
@@ -144,10 +144,7 @@ class GatewayRole(Follower):
         if future.done():
             return
         if parcel.readonly or self.courier.take_back(*key):
-            text = "The call's own timeout was over before it was answered; it has no effect, and a retry is safe."
-            if self.courier.leader is None:
-                text = f"{text} No leader was found: {' '.join(self.courier.absence())}"
-            error: ConcoordError = CallTimeout(text)
+            error: ConcoordError = self.timed_out()
         else:  # Its withdrawal by the caller's process ends it. If not:
             await asyncio.wait((future,), timeout=config.withdrawal_grace_s)
             error = unconfirmed(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -93,13 +94,12 @@ def test_what_is_no_address_is_refused(capsys: pytest.CaptureFixture[str], addre
     assert address in refusal(capsys, "ls", "--address", address)
 
 
-def test_what_is_recovered_is_kept_where_it_is_said_whatever_the_working_directory_of_the_roles(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    asked: list[str | None] = []
+def test_what_is_recovered_is_kept_where_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever the working directory of the roles: a relative path is the command's."""
+    asked: list[str] = []
 
-    def recovered(_: str, *, source: str | None, storage: str | None = None) -> SimpleNamespace:
-        asked.append(storage)
+    def recovered(_: str, *, source: str | None, **settings: Any) -> SimpleNamespace:
+        asked.append(ensemble._config(**settings).storage)
         return SimpleNamespace(id="e")
 
     monkeypatch.chdir(tmp_path)
@@ -107,4 +107,4 @@ def test_what_is_recovered_is_kept_where_it_is_said_whatever_the_working_directo
     monkeypatch.setattr(ensemble, "recover", recovered)
     for more in ([], ["--storage", "data"]):
         assert main(["recover", "--name", "x", *more]) == 0
-    assert asked == [None, str(tmp_path / "data")]
+    assert asked == ["", str(tmp_path / "data")]

@@ -13,10 +13,9 @@ From the ground up: ``clock``, ``host``, ``links``, ``network``, ``connection``,
 with ``real_disk``, ``real_journal``, ``trouble`` and ``spoilt`` for real files; ``faults`` is the storm, and
 ``promises`` says how much of it the ensemble is to survive; ``scenario`` says what a seed is made of. ``acceptor``,
 ``replica``, ``follower`` and ``client`` are thin shells around the production classes, as ``concoord_ray.roles`` are,
-and ``lines`` is how they reach their peers;
-``cluster``, ``protocol`` and ``full_stack`` put them together. ``workload`` is what clients do. ``invariants`` and
-``written`` hold at every step, ``judgement`` at the end. ``run`` runs a seed and ``many`` runs many; the ``mutants``
-are the mistakes that all of this must find.
+and ``lines`` is how they reach their peers; ``cluster``, ``protocol`` and ``full_stack`` put them together.
+``workload`` is what clients do. ``invariants`` and ``written`` hold at every step, ``judgement`` at the end. ``run``
+runs a seed and ``many`` runs many; the ``mutants`` are the mistakes that all of this must find.
 
 ``history``, ``models`` and ``linearizability`` know nothing of the simulator: they also judge histories recorded on
 Ray.
