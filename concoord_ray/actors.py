@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 import msgspec
@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 _ROLE_MEMORY_BYTES = 1 << 20
 #: Ray's name for the loop that answers ``describe``.
 _STATUS = "status"
-_ROLES_IN_A_BUNDLE = 3
+_BUNDLE_MEMORY_BYTES = 3 * _ROLE_MEMORY_BYTES
 
 #: How long one member may take to say where it is before it is taken for absent.
 DESCRIBE_TIMEOUT_S = 1.0
@@ -253,7 +253,8 @@ def create_group_for(plan: Plan, index: int, node: str = "", others: Collection[
     """A group of one bundle: for an index that the first group has no bundle for, since groups do not grow, or for
     members whose data are on ``node``. Found if it exists.
 
-    They are placed there if they can be, and elsewhere when that node is lost, but on none of the ``others``.
+    They are placed there if they can be, and elsewhere when that node is lost, but on none of the ``others``. Ray keeps
+    to these as they are named now: after a second loss the members of two such groups may meet on one node.
     """
     settings: dict[str, Any] = {}
     if node:
@@ -263,6 +264,11 @@ def create_group_for(plan: Plan, index: int, node: str = "", others: Collection[
     return _group(plan, f"{plan.group_name}:{index}", 1, "STRICT_PACK", **settings)
 
 
+def can_hold_members(node: Mapping[str, Any]) -> bool:
+    """Whether a node, as ``ray.nodes`` tells of it, has the memory of a bundle, at least while nobody uses any."""
+    return bool(node["Resources"].get("memory", 0.0) >= _BUNDLE_MEMORY_BYTES)
+
+
 def nodes_of(group: PlacementGroup) -> list[str]:
     """Where the bundles of a group that is placed are, in their order."""
     table: Any = ray.util.placement_group_table
@@ -270,7 +276,7 @@ def nodes_of(group: PlacementGroup) -> list[str]:
 
 
 def _group(plan: Plan, name: str, bundles: int, strategy: str, **settings: Any) -> PlacementGroup:
-    bundle = {"memory": float(_ROLE_MEMORY_BYTES * _ROLES_IN_A_BUNDLE)}
+    bundle = {"memory": float(_BUNDLE_MEMORY_BYTES)}
     with contextlib.suppress(ValueError):  # There is none yet. To ask first spares the log a complaint of Ray's.
         found: PlacementGroup = ray.util.get_placement_group(name)
         return found

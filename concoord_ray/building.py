@@ -41,9 +41,14 @@ def start_members(plan: Plan, size: Size, nodes: Mapping[int, str], until_s: flo
     is_apart = plan.config.placement == "STRICT_SPREAD"
     for index in indices[len(bundles) :]:
         others = {node for other, node in used.items() if other != index and is_apart}
-        group = actors.create_group_for(plan, index, nodes.get(index, ""), others)
+        wanted = nodes.get(index, "")
+        group = actors.create_group_for(plan, index, wanted, others)
         _await_group(plan, group, until_s)
-        used.update(zip([index], actors.nodes_of(group), strict=False))  # It may have lost its place again.
+        for node in actors.nodes_of(group):  # None, if it has lost its place again.
+            used[index] = node
+            if node != wanted and wanted:
+                text = "members %d of %r start on node %s without their data: node %s is gone or has no room for them"
+                logger.warning(text, index, plan.name, node, wanted)
         bundles.append((group, 0))
     members = actors.members_of(plan, size)
     for role, index in members:

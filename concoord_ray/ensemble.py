@@ -112,7 +112,9 @@ def init(
     and a view change lets a new acceptor in. Without ``storage``, a majority of the acceptors and one replica have to
     stay alive.
     ``placement`` is the placement group's strategy: ``SPREAD`` works on one machine, ``STRICT_SPREAD`` insists on a
-    node for each. A process that is silent for ``session_ttl_s`` loses what it holds. ``settings`` are fields of
+    node for each. Of members that were started from their data, or by ``resize``, two may still meet on one node when
+    one machine after the other is lost, since Ray only keeps them off the nodes of that time; ``status`` shows it. A
+    process that is silent for ``session_ttl_s`` loses what it holds. ``settings`` are fields of
     ``concoord_ray.config.Config``. Starts Ray, if this process has not, as Ray's own calls do.
 
     Raises ConfigurationError if the settings cannot work, or if within ``timeout_s`` the members cannot be placed or

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +18,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from concoord_ray import genesis
+from concoord_ray.actors import can_hold_members
 from concoord_ray.errors import ConfigurationError, StorageBusy, StorageError
 from concoord_ray.genesis import Plan
 from concoord_ray.paxos.membership import Size
@@ -230,12 +231,21 @@ def retire(plan: Plan, members: Mapping[tuple[Role, int], str]) -> None:
             logger.warning("data of a member that was left out of %r stay where they are: %s", plan.name, error)
 
 
-def _ask_nodes(storage: str, name: str) -> list[tuple[str, Kept]]:
-    alive: Any = ray.nodes  # It has no types.
-    asked = {_on(node["NodeID"], _survey).remote(storage, name): node["NodeID"] for node in alive() if node["Alive"]}
+def _ask_nodes(storage: str, name: str) -> Finds:
+    nodes: Any = ray.nodes  # It has no types.
+    alive = {node["NodeID"]: node for node in nodes() if node["Alive"]}
+    asked = {_on(node, _survey).remote(storage, name): node for node in alive}
     answers = _answers(asked, name)
     found = {asked[ref]: msgspec.msgpack.decode(answer, type=list[Kept]) for ref, answer in answers}
-    return [(node, kept) for node in sorted(found) for kept in found[node]]
+    finds = [(node, kept) for node in sorted(found) for kept in found[node]]
+    return usable(finds, {node for node in alive if can_hold_members(alive[node])})
+
+
+def usable(finds: Finds, able: Collection[str]) -> Finds:
+    """Of nodes with the same data, since they share a disk, those that are ``able`` to hold members, if any is."""
+    first = [(node, kept) for node, kept in finds if node in able]
+    held = [kept for _, kept in first]
+    return first + [(node, kept) for node, kept in finds if node not in able and kept not in held]
 
 
 def _answers(asked: Mapping[Any, str], name: str) -> list[tuple[Any, bytes]]:

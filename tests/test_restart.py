@@ -9,7 +9,7 @@ import pytest
 
 from concoord_ray import genesis, restart
 from concoord_ray.errors import ConfigurationError
-from concoord_ray.restart import find_data, judge, next_generation
+from concoord_ray.restart import find_data, judge, next_generation, usable
 from concoord_ray.storage.survey import Kept, look_into_snapshots, survey
 from tests.storage.pieces import flip
 from tests.storage.remnants import ENSEMBLE, FIRST, NAME, Disk, dropped
@@ -64,6 +64,16 @@ def test_the_directory_is_the_one_that_was_asked_for(disk: Disk) -> None:
     found, lack = judge("/elsewhere", NAME, finds(disk))
     assert found is not None
     assert (found.plan.config.storage, lack) == ("/elsewhere", "")
+
+
+def test_a_node_without_room_gives_way_to_those_that_share_its_disk(disk: Disk, tmp_path: Path) -> None:
+    ((_, kept),) = finds(disk)
+    everywhere = [(node, kept) for node in ("a", "head", "m", "z")]
+    found, _ = judge(str(tmp_path), NAME, usable(everywhere, {"a", "m", "z"}))
+    assert found is not None
+    assert found.nodes == {0: "a", 1: "m", 2: "z"}
+    alone = usable([("head", kept)], {"a"})
+    assert alone == [("head", kept)]
 
 
 @pytest.fixture
