@@ -32,7 +32,7 @@ from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.snapshot import Header
 from concoord_ray.rsm.snapshot import header as snapshot_header
 from concoord_ray.status import EnsembleStatus, gather_status
-from concoord_ray.storage.snapshots import read_file, write_file
+from concoord_ray.storage.snapshots import checked_target, read_file, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -244,8 +244,10 @@ def backup(path: str | Path, name: str = DEFAULT_ENSEMBLE, *, timeout_s: float =
     """Write the state of the whole ensemble to a file of this process's machine, while calls go on.
 
     It holds everything that was acknowledged before this call; the number returned is the first slot of the log that is
-    not in it. The file is there as a whole or not at all, and has a checksum. Safe to repeat.
+    not in it. The file is there as a whole or not at all, and has a checksum. Safe to repeat. Raises
+    ConfigurationError, before the state is asked for, if there can be no file at ``path``.
     """
+    target = checked_target(path)
     attachment_to(name).client.call(ListObjects(), readonly=True)  # From here on we know what has to be in it.
     found = status(name)
     if found.leader is None or found.leader.applied_slot is None:
@@ -256,7 +258,7 @@ def backup(path: str | Path, name: str = DEFAULT_ENSEMBLE, *, timeout_s: float =
     # One that was deposed may say that it leads, and not know of the latest: what anybody has executed has to be in it.
     data = actors.snapshot_of(plan, max(others, key=others.__getitem__), max(alive.values()), timeout_s)
     slot = snapshot_header(data).next_slot
-    write_file(Path(path), data, ensemble=plan.ensemble, slot=slot)
+    write_file(target, data, ensemble=plan.ensemble, slot=slot)
     return slot
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from concoord_ray import actors, ensemble
-from concoord_ray.errors import QuorumLost
+from concoord_ray.errors import ConfigurationError, QuorumLost
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.status import EnsembleStatus, MemberStatus
 
@@ -55,6 +55,17 @@ def test_a_backup_has_what_any_living_replica_has_executed(
     monkeypatch.setattr(ensemble, "status", lambda _: status)
     ensemble.backup(tmp_path / "backup", "here")
     assert asked == [expected]
+
+
+def test_where_no_file_can_be_no_state_is_asked_for(
+    asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    leader = replica(0, 10, is_leader=True)
+    monkeypatch.setattr(ensemble, "status", lambda _: EnsembleStatus("here", "e", 0, leader, (leader,), (), (), ()))
+    for path in (tmp_path, tmp_path / "nowhere" / "backup"):
+        with pytest.raises(ConfigurationError, match="directory"):
+            ensemble.backup(path, "here")
+    assert asked == []
 
 
 def test_there_is_no_backup_while_nobody_leads(

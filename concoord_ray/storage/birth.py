@@ -9,7 +9,6 @@ the secret: the directory of all is for the owner alone.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
@@ -97,9 +96,8 @@ def _put(birth: Birth, directory: Path, *members: Path) -> None:
                 sync_directory(place)  # Who wrote it may not have come so far.
                 continue
             encoded = _encode(birth)
-            # Several members of a node may write it at once: each its own temporary, all the same content.
-            temporary = path.with_name(f"{FILE_NAME}.{os.getpid()}.{id(birth)}.tmp")
-            replace_file(path, temporary, (_digest(encoded), encoded))
+            # Several members of a node may write it at once: all of them the same.
+            replace_file(path, (_digest(encoded), encoded))
 
 
 def _is_sound(path: Path, ensemble: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -62,8 +63,12 @@ def _could_be_new(directory: Path) -> bool:
     return os.access(above, os.R_OK | os.W_OK) and not os.path.ismount(directory)
 
 
-def replace_file(path: Path, temporary: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write a file that is there as a whole or not at all; ``temporary`` is what a crash may leave of it."""
+def replace_file(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write a file that is there as a whole or not at all. A crash may leave some of it, as ``path.*.tmp``.
+
+    Several may write it at once, from one process or from many: each its own file, and the last of them stays.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             for piece in pieces:
@@ -72,7 +77,7 @@ def replace_file(path: Path, temporary: Path, pieces: Iterable[bytes | memoryvie
             sync(file.fileno())
         temporary.replace(path)
         sync_directory(path.parent)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import struct
 import sys
@@ -67,7 +68,22 @@ def write_file(path: Path, data: bytes | Rope, *, ensemble: str, slot: int) -> N
     preamble = _PREAMBLE.pack(_MAGIC, _FORMAT, len(encoded))
     checksum = _digest((preamble, encoded), _CHECKSUM_BYTES)
     with machine_faults(path):
-        replace_file(path, path.with_name(path.name + ".tmp"), _blocks((preamble, checksum, encoded, *pieces)))
+        replace_file(path, _blocks((preamble, checksum, encoded, *pieces)))
+
+
+def checked_target(path: str | Path) -> Path:
+    """Where a backup is to be. Raises ConfigurationError if there can be no file there: to make a backup takes long."""
+    if not isinstance(path, (str, Path)):
+        raise ConfigurationError(f"path={path!r}: give the path of the file to write.")
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        what = "a directory" if target.is_dir() else "no ordinary file"
+        raise ConfigurationError(f"path={str(path)!r}: this is {what}. Give the path of the file to write.")
+    if not target.parent.is_dir():
+        raise ConfigurationError(f"path={str(path)!r}: there is no directory {target.parent} on this machine. Make it.")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"path={str(path)!r}: this process may not write to the directory {target.parent}.")
+    return target
 
 
 def read_file(path: Path) -> tuple[Header, bytes]:

@@ -67,7 +67,7 @@ class Watermark:
     def create(directory: Path, identity: Identity) -> None:
         """Make the file, durably: nothing is acknowledged yet."""
         path = directory / FILE_NAME
-        replace_file(path, path.with_suffix(".tmp"), [_encode(0, _encode_identity(identity))])
+        replace_file(path, [_encode(0, _encode_identity(identity))])
 
     def raise_to(self, commit: int) -> None:
         """Say that ``commit`` is durable, as it is."""

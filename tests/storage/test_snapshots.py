@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 from concoord_ray.errors import ConfigurationError, StorageCorrupt, StorageError, StorageFailed
 from concoord_ray.rsm.rope import Rope
 from concoord_ray.storage import snapshots
-from concoord_ray.storage.snapshots import Header, SnapshotFiles, read_file, write_file
+from concoord_ray.storage.snapshots import Header, SnapshotFiles, checked_target, read_file, write_file
 from tests.storage.pieces import flipped
 
 
@@ -51,6 +51,49 @@ def test_a_rope_is_written_as_the_bytes_that_it_is(tmp_path: Path) -> None:
         write_file(tmp_path / name_of_it, data, ensemble="e", slot=1)
     assert (tmp_path / "rope").read_bytes() == (tmp_path / "bytes").read_bytes()
     assert read_file(tmp_path / "rope")[1] == b"".join(pieces)
+
+
+def test_two_that_write_one_file_at_once_both_write_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As two backups to one path do."""
+    path, blocks = tmp_path / "backup", snapshots._blocks
+
+    def interrupted(pieces: Iterable[bytes]) -> Iterator[memoryview]:
+        first, *rest = blocks(pieces)
+        yield first
+        monkeypatch.undo()
+        write_file(path, b"the other" * 1000, ensemble="e", slot=2)
+        assert read_file(path)[1] == b"the other" * 1000
+        yield from rest
+
+    monkeypatch.setattr(snapshots, "_blocks", interrupted)
+    write_file(path, b"one" * 5000, ensemble="e", slot=1)
+    assert read_file(path)[1] == b"one" * 5000
+    assert names(tmp_path) == ["backup"]
+
+
+def test_where_a_backup_can_be(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"")
+    for each in ("new", "old"):
+        assert checked_target(str(tmp_path / each)) == tmp_path / each
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("nowhere/backup", "there is no directory"),
+        ("old/backup", "there is no directory"),
+        (".", "this is a directory"),
+        ("pipe", "no ordinary file"),
+        ("locked/backup", "may not write"),
+    ],
+)
+def test_where_no_backup_can_be(tmp_path: Path, path: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old").write_bytes(b"")
+    (tmp_path / "locked").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(os, "access", lambda directory, _: directory.name != "locked")  # Root may do all.
+    with pytest.raises(ConfigurationError, match=why):
+        checked_target(tmp_path / path)
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
