@@ -154,7 +154,7 @@ class _Look:
         for role, index in members:
             places = [place for place in places_of(self._directory / f"{role}-{index}") if place.directory.is_dir()]
             if role == Role.REPLICA:
-                replicas[index] = max(self._snapshot_in(place.directory) for place in places)
+                replicas[index] = max((self._snapshot_in(place.directory) for place in places), default=NO_SNAPSHOT)
                 continue
             memories = [self._votes_in(place.directory) for place in places]
             known = [votes for votes in memories if isinstance(votes, Votes)]

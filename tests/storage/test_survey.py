@@ -14,6 +14,7 @@ from concoord_ray.storage.birth import directory_of, is_certified, read_birth, w
 from concoord_ray.storage.database import FILE_NAME, sound_rows
 from concoord_ray.storage.durable import set_aside
 from concoord_ray.storage.files import DirectoryLock
+from concoord_ray.storage.places import Place
 from concoord_ray.storage.rows import Identity
 from concoord_ray.storage.survey import NO_SNAPSHOT, Kept, Votes, look_into_snapshots, survey
 from concoord_ray.storage.watermark import Watermark
@@ -109,6 +110,22 @@ def test_a_member_that_is_set_aside_meanwhile_hides_no_other(disk: Disk, monkeyp
     monkeypatch.setattr(survey_module, "_is_locked", is_locked)
     kept = look(disk)
     assert kept.replicas == {1: NO_SNAPSHOT, 2: 7}
+    assert votes_of(kept, 0).joined
+
+
+def test_nor_if_it_was_the_only_place_of_a_replica(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.vote(0, FIRST)
+    gone = disk.save(1, 5)
+    places_of = survey_module.places_of
+
+    def set_aside_first(directory: Path) -> list[Place]:
+        if directory == gone and gone.exists():
+            set_aside(gone)
+        return places_of(directory)
+
+    monkeypatch.setattr(survey_module, "places_of", set_aside_first)
+    kept = look(disk)
+    assert kept.replicas == {1: NO_SNAPSHOT}
     assert votes_of(kept, 0).joined
 
 
