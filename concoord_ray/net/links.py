@@ -59,6 +59,7 @@ class Links:
         #: Connections with clients and gateways, and those that are one too many and not closed yet.
         self._clients = 0
         self._turned_away: set[Connection] = set()
+        self._is_closing = False
 
     async def listen(self, host: str, port: int = 0) -> Address:
         """Accept connections; gives the address."""
@@ -68,7 +69,12 @@ class Links:
         return await self._listener.start(host, port)
 
     def aim(self, role: Role, targets: Iterable[Target]) -> None:
-        """Keep connections to these members of a role, and to no others of it. There may be two lives of one index."""
+        """Keep connections to these members of a role, and to no others of it. There may be two lives of one index.
+
+        After ``close`` it has no effect.
+        """
+        if self._is_closing:
+            return
         addresses = {target.member: target.address for target in targets}
         for member in [member for member in self._dialers if member.role is role and member not in addresses]:
             self._dialers.pop(member).close()
@@ -133,7 +139,8 @@ class Links:
         return [connection.descriptor() for connections in self._open.values() for connection in connections]
 
     async def close(self) -> None:
-        """Close everything."""
+        """Close everything, for good."""
+        self._is_closing = True
         for dialer in self._dialers.values():
             dialer.close()
         for dialer in self._dialers.values():

@@ -132,7 +132,10 @@ class Node:
 
     async def _leave(self, error: StorageError | DeadlySlot) -> None:
         config = self.boot.config
-        await self.stop()
+        try:
+            await self.stop()
+        except Exception:  # It ends in any case: then its connections are closed, too.
+            logger.exception("%s has not left as it should", self.me)
         await asyncio.sleep(config.deadly_retry_s if isinstance(error, DeadlySlot) else config.disk_retry_s)
         exit_broken(self.me, error)
 

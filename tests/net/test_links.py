@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from concoord_ray.net.identity import Identity
-from concoord_ray.net.links import Links
+from concoord_ray.net.identity import Address, Identity
+from concoord_ray.net.links import Links, Target
 from concoord_ray.paxos.view import Member, Role
-from tests.net.ends import REPLICA, SECRET, config
+from tests.net.ends import REPLICA, SECRET, Loop, config, run
 
 
 class Line:
@@ -64,3 +65,21 @@ def test_whom_we_dialed_is_never_turned_away() -> None:
     for line in lines:
         links.closed(line, None)
     assert links._clients == 0
+
+
+def test_links_that_are_being_closed_take_no_more_targets(new_loop: Loop) -> None:
+    """A member that leaves hears meanwhile who is new in the view."""
+
+    async def main() -> None:
+        links = Links(REPLICA, SECRET, config(), Owner())
+        first = [Target(Member(Role.ACCEPTOR, 0, 1), Address("127.0.0.1", 1))]
+        links.aim(Role.ACCEPTOR, first)
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(links.close())
+        await asyncio.sleep(0)
+        links.aim(Role.ACCEPTOR, [*first, Target(Member(Role.ACCEPTOR, 1, 1), Address("127.0.0.1", 1))])
+        assert not closing.done()
+        await closing
+        assert [member.index for member in links.targets(Role.ACCEPTOR)] == [0]
+
+    run(new_loop, main())
