@@ -25,7 +25,7 @@ from concoord_ray.net.loop import new_event_loop
 from concoord_ray.roles.boot import Boot, Discovery
 from concoord_ray.roles.caller import Caller
 from concoord_ray.roles.calls import AwaitedCall, BlockingCall, PendingCall
-from concoord_ray.roles.follower import unconfirmed
+from concoord_ray.roles.follower import cut_off, unconfirmed
 from concoord_ray.roles.window import Windows
 from concoord_ray.rsm.command import Call, Command, Entry, MethodFlag
 from concoord_ray.session import Failed
@@ -329,7 +329,7 @@ class Client:
 
     def _abandon(self) -> None:
         self._drain()
-        self._caller.abandon(SessionExpired("The connection to the ensemble was closed while this call waited."))
+        self._caller.abandon(self._closed(), cut_off(self.boot.name))
 
     async def _leave_when_unwanted(self) -> None:
         config = self.boot.config

@@ -185,12 +185,12 @@ class Caller(Follower):
             return
         self.begin(Withdrawal(CloseSession(), lambda _: done()))
 
-    def abandon(self, error: ConcoordError) -> None:
-        """Everybody who still waits is told so."""
+    def abandon(self, not_made: ConcoordError, unknown: ConcoordError) -> None:
+        """Everybody who still waits is told that the call was not made; or, if some leader was sent it, ``unknown``."""
         for call in list(self._unnumbered):
-            call.end(Failed(0, 0, error))
+            call.end(Failed(0, 0, not_made))
         for key, call in list(self._calls.items()):
-            call.end(Failed(*key, error))
+            call.end(Failed(*key, unknown if self.courier.may_have_run(*key) else not_made))
         self._unnumbered.clear()
         self._calls.clear()
 
@@ -200,11 +200,9 @@ class Caller(Follower):
             self._session = None
         for key, call in list(self._calls.items()):
             if call.awaits_loss:  # Of whatever it held, nothing is left.
+                del self._calls[key]
                 call.end(Reply(*key, Outcome.PLAIN, encode_plain(True)))
-            else:
-                call.end(Failed(*key, self.farewell(may_have_run=self.courier.may_have_run(*key))))
-        self._calls.clear()
-        self.abandon(self.farewell(may_have_run=False))
+        self.abandon(self.farewell(may_have_run=False), self.farewell(may_have_run=True))
 
     # From any thread.
 
@@ -352,7 +350,8 @@ class Caller(Follower):
     def broken(self, error: Exception) -> None:
         """See ``NodeOwner``. In the user's process: whoever waits is told, and later calls are too."""
         logger.critical("the connection to ensemble %r failed", self.node.boot.name, exc_info=error)
-        self.abandon(OutcomeUnknown(f"This process's connection to the ensemble failed by itself: {error!r}."))
+        failed = OutcomeUnknown(f"This process's connection to the ensemble failed by itself: {error!r}.")
+        self.abandon(failed, failed)
         asyncio.get_running_loop().stop()
 
     def _opened(self, session: Session, ending: Ending) -> None:

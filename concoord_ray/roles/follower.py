@@ -129,6 +129,7 @@ class Follower:
         """See ``NodeOwner``. A replica says at once whether it leads."""
         if member.role is Role.REPLICA:
             self._replicas[member.index] = member
+            self.courier.connected(member.index)
 
     def disconnected(self, member: Member) -> None:
         """See ``NodeOwner``."""
@@ -162,4 +163,12 @@ def unconfirmed(config: Config) -> OutcomeUnknown:
         f"confirmed that it is withdrawn: it may have been applied, or may yet be. Its withdrawal goes on, and what it "
         f"is granted is given back. concoord.status() says who leads and what is executed; look at the object itself "
         f"before a retry."
+    )
+
+
+def cut_off(name: str) -> OutcomeUnknown:
+    """What a call is told that some leader was sent, when this process closes its connection to the ensemble."""
+    return OutcomeUnknown(
+        f"The connection to ensemble {name!r} was closed in this process while this call waited: it may have been "
+        f"applied, or may yet be. Get the handle again, by concoord.get(...), and look at the object before a retry."
     )

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from concoord_ray.errors import CallCancelled, CallTimeout, OutcomeUnknown, Overloaded, QuorumLost
+from concoord_ray.client import Client
+from concoord_ray.errors import CallCancelled, CallTimeout, OutcomeUnknown, Overloaded, QuorumLost, SessionExpired
 from concoord_ray.paxos.view import Role
 from concoord_ray.roles.boot import WireMessage
 from concoord_ray.roles.caller import Caller
@@ -339,3 +340,38 @@ def test_a_call_that_is_cancelled_before_there_is_a_session_is_never_sent(sent: 
     with pytest.raises(CallCancelled, match="before it was sent"):
         call.result()
     assert sent == []
+
+
+def closed(process: Process) -> None:
+    """What the process's client does at its end, of whatever kind that is."""
+    client = Client(boot(Role.CLIENT), NoDiscovery(), "a test")
+    client._caller = process.caller
+    client._abandon()
+    client._loop.close()
+
+
+@pytest.mark.parametrize("is_leaderless", [False, True])
+def test_a_call_that_some_leader_was_sent_may_have_run_though_the_connection_is_closed(
+    sent: Sent, is_leaderless: bool
+) -> None:
+    """As by concoord.shutdown(), or ray.shutdown(), in another thread."""
+    process = Process(sent)
+    first = process.begin()
+    if is_leaderless:
+        process.caller.disconnected(LEADER)
+    second = process.begin()
+    closed(process)
+    with pytest.raises(OutcomeUnknown):
+        first.result()
+    with pytest.raises(SessionExpired if is_leaderless else OutcomeUnknown):
+        second.result()
+
+
+def test_a_read_never_ran(sent: Sent) -> None:
+    process = Process(sent)
+    call = PendingCall(acquire("1"), readonly=True)
+    process.caller.begin(call)
+    process.caller.perform()
+    closed(process)
+    with pytest.raises(SessionExpired):
+        call.result()
