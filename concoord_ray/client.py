@@ -73,7 +73,7 @@ class Client:
         self.windows = self._new_windows()
         self.travelling = self._new_windows()
         self._loop = new_event_loop()
-        self._caller = Caller(boot, discovery, description, gateway, is_task_running)
+        self._caller = Caller(boot, discovery, description, gateway, is_task_running, self._stop)
         self._inbox: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._is_awake = False
         self._thread = threading.Thread(target=self._run, name=f"concoord-{boot.name}", daemon=True)
@@ -287,14 +287,14 @@ class Client:
 
     def _drain(self) -> None:
         self._is_awake = False
+        self._caller.node.fail_stop.step(self._take_steps)  # If one fails, all who wait are told.
+
+    def _take_steps(self) -> None:
         inbox = self._inbox
-        try:
-            while inbox:
-                step, argument = inbox.popleft()
-                step(argument)
-            self._caller.perform()
-        except Exception as error:  # Ours, or nobody would ever be told: all who wait are.
-            self._caller.broken(error)
+        while inbox:
+            step, argument = inbox.popleft()
+            step(argument)
+        self._caller.perform()
 
     def _end_unheard(self) -> None:
         """Whoever handed over a call when the loop had ended is told so."""
@@ -308,8 +308,9 @@ class Client:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        starting = self._loop.create_task(self._caller.start())
-        leaving = self._loop.create_task(self._leave_when_unwanted())
+        watch = self._caller.node.fail_stop.watch
+        starting = watch(self._loop.create_task(self._caller.start()))
+        leaving = watch(self._loop.create_task(self._leave_when_unwanted()))
         try:
             self._loop.run_forever()
         finally:
@@ -351,7 +352,7 @@ class Client:
             logger.info("cannot ask Ray whether ensemble %r is still there: %s", self.boot.name, error)
             is_current = True
         with contextlib.suppress(RuntimeError):  # The loop has ended meanwhile.
-            self._loop.call_soon_threadsafe(self._asked, is_current)
+            self._loop.call_soon_threadsafe(self._caller.node.fail_stop.step, self._asked, is_current)
 
     def _asked(self, is_current: bool) -> None:
         self._is_asking = False

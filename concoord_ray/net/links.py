@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from concoord_ray.config import Config
@@ -39,6 +40,9 @@ class LinksOwner(Protocol):
 
     def link_received(self, member: Member, payloads: list[bytes]) -> None:
         """Frames from the member."""
+
+    def link_has_room(self, then: Callable[[], None]) -> None:
+        """Do what was to be done when what waits for a member has left, see ``Links.when_room``."""
 
     def link_closed(self, member: Member) -> None:
         """A connection with the member was closed; there may be another one."""
@@ -114,7 +118,7 @@ class Links:
         """Call this once when what waits for a member has left. Who is not connected any more has ``link_closed``."""
         connections = self._open.get(to)
         if connections is not None:
-            connections[0].when_room(callback)
+            connections[0].when_room(partial(self._owner.link_has_room, callback))
 
     def disconnect(self, member: Member) -> None:
         """Close the connections with a member; ``link_closed`` follows."""

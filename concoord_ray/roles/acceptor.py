@@ -59,8 +59,7 @@ class AcceptorRole:
             await self._let_go()
             raise
         if self._core.view is None or not self._is_certified:
-            self._joining = loop.create_task(self._join())
-            self._joining.add_done_callback(self.node.task_ended)
+            self._joining = self.node.fail_stop.watch(loop.create_task(self._join()))
 
     async def stop(self) -> None:
         """Leave."""

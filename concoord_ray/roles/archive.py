@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from concoord_ray.roles.boot import Boot
+from concoord_ray.roles.fail_stop import FailStop
 from concoord_ray.rsm.schedule import SnapshotSchedule
 from concoord_ray.rsm.snapshot import header
 from concoord_ray.rsm.transfer import Snapshot
@@ -18,14 +19,18 @@ from concoord_ray.storage.snapshots import SnapshotFiles
 
 
 class Archive:
-    """The snapshots of one replica. Its methods are called on the loop, and the disk is not waited for there."""
+    """The snapshots of one replica. Its methods are called on the loop, and the disk is not waited for there.
 
-    def __init__(self, boot: Boot, failed: Callable[[BaseException], None]) -> None:
+    If something cannot be written, because the disk is full, the log is kept as well, and the whole ensemble would fill
+    up. So the role ends, and says why.
+    """
+
+    def __init__(self, boot: Boot, fail_stop: FailStop) -> None:
         self._files = open_furthest(
             boot.data_directory(), lambda directory: SnapshotFiles(directory, ensemble=boot.ensemble)
         )
         self.schedule = SnapshotSchedule(boot.config)
-        self._failed = failed
+        self._fail_stop = fail_stop
         self._writing: asyncio.Task[None] | None = None
         self._is_spoilt = False
 
@@ -55,7 +60,8 @@ class Archive:
     def keep(self, snapshot: Snapshot, kept: Callable[[], None]) -> None:
         """Write one to disk unless that holds as much; ``kept`` is called when it is there."""
         if self.schedule.begin(snapshot.slot):
-            self._writing = asyncio.get_running_loop().create_task(self._write(snapshot, kept))
+            writing = asyncio.get_running_loop().create_task(self._write(snapshot, kept))
+            self._writing = self._fail_stop.watch(writing)
 
     def discard(self) -> None:
         """Set aside what is there, and what is being written: the state that it was taken of is known to be wrong."""
@@ -66,17 +72,13 @@ class Archive:
     async def close(self) -> None:
         """Wait for what is being written, and let others have the directory."""
         if self._writing is not None:
-            await self._writing
+            await asyncio.wait([self._writing])  # What comes of it the role has been told.
         self._files.close()
 
     async def _write(self, snapshot: Snapshot, kept: Callable[[], None]) -> None:
-        try:
-            await asyncio.to_thread(self._files.write, snapshot.slot, snapshot.data)
-        except Exception as error:  # A full disk: the log is kept as well, so the ensemble would fill up. Say so, stop.
-            self._failed(error)
-            return
+        await asyncio.to_thread(self._files.write, snapshot.slot, snapshot.data)
         self.schedule.written(snapshot.slot, len(snapshot.data))
         if self._is_spoilt:
             self.discard()
             self._is_spoilt = False
-        kept()
+        self._fail_stop.step(kept)

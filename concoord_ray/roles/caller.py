@@ -5,7 +5,6 @@ Runs on the client's loop, but for ``number``, which any thread may call.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import secrets
@@ -59,8 +58,12 @@ class Caller(Follower):
         description: str,
         gateway: int | None = None,
         is_task_running: Callable[[str], bool] = lambda _: True,
+        ends: Callable[[], None] = lambda: None,
     ) -> None:
-        """``gateway`` is the index of this node's; ``is_task_running`` says whether a Ray task runs in this process."""
+        """``gateway`` is the index of this node's; ``is_task_running`` says whether a Ray task runs in this process.
+
+        ``ends`` is called when it cannot go on.
+        """
         if boot.role is not Role.CLIENT:
             raise ValueError(f"a caller is a client, not a {boot.role}")
         super().__init__(boot, None, discovery)
@@ -73,7 +76,7 @@ class Caller(Follower):
         self._session: Session | None = None
         self._calls: dict[tuple[int, int], PendingCall] = {}
         self._unnumbered: dict[PendingCall, None] = {}
-        self._withdrawals = Withdrawals(self)
+        self._withdrawals = Withdrawals(self, self.node.fail_stop)
         #: Calls whose own timeout is over, and until when they may end by their withdrawal, the earliest first.
         self._timed_out: dict[PendingCall, float] = {}
         #: The session has ended without us, and no call has been told. The next one is, and does not run: it may rely
@@ -83,6 +86,7 @@ class Caller(Follower):
         #: The link to this node's gateway, while there is one.
         self._watcher: Member | None = None
         self._is_task_running = is_task_running
+        self._ends = ends
         #: Ray tasks that may hold something, and how often in a row they did not run when we looked.
         self._tasks: dict[str, int] = {}
         #: Their calls that travel through the gateway and are not acknowledged, with the task, by number.
@@ -347,12 +351,12 @@ class Caller(Follower):
                     self.courier.submit(Request(entry), time.monotonic())
             self.begin(Withdrawal(EndTask(task), ended))
 
-    def broken(self, error: Exception) -> None:
+    def broken(self, error: BaseException) -> None:
         """See ``NodeOwner``. In the user's process: whoever waits is told, and later calls are too."""
         logger.critical("the connection to ensemble %r failed", self.node.boot.name, exc_info=error)
         failed = OutcomeUnknown(f"This process's connection to the ensemble failed by itself: {error!r}.")
         self.abandon(failed, failed)
-        asyncio.get_running_loop().stop()
+        self._ends()
 
     def _opened(self, session: Session, ending: Ending) -> None:
         waiting, self._unnumbered = list(self._unnumbered), {}

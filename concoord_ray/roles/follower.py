@@ -147,7 +147,7 @@ class Follower:
         self.courier.tick(now_s)
         self.perform()
 
-    def broken(self, error: Exception) -> None:
+    def broken(self, error: BaseException) -> None:
         """See ``NodeOwner``."""
         raise error
 

@@ -223,13 +223,15 @@ class GatewayRole(Follower):
         self._dying[nonce] = session
         self._submit(Request(Entry(0, nonce, (), encode_message(ExpireSession(session, NO_SLOT_AFTER)))))
 
-    def broken(self, error: Exception) -> None:
+    def broken(self, error: BaseException) -> None:
         """See ``NodeOwner``. Ray runs the unfinished calls again on the next life."""
         exit_broken(self.node.me, error)
 
     def _submit(self, message: Request | Read | None) -> None:
-        if message is None:  # Refused.
-            return
+        if message is not None:  # Else it was refused.
+            self.node.fail_stop.step(self._forward, message)
+
+    def _forward(self, message: Request | Read) -> None:
         was_sent = (message.entry.session, message.entry.seq) in self._repeated
         self.courier.submit(message, time.monotonic(), was_sent=was_sent)
         self.perform()

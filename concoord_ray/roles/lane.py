@@ -25,6 +25,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from concoord_ray.config import Config
 from concoord_ray.paxos.outputs import Decided
 from concoord_ray.roles.child import Child, ChildFailed
+from concoord_ray.roles.fail_stop import FailStop
 from concoord_ray.roles.mark import Mark, deadly_slot
 from concoord_ray.rsm.calls import Applied
 from concoord_ray.rsm.command import Batch, Entry, Reply
@@ -82,14 +83,14 @@ def _patience(seconds: float) -> Callable[[], None]:
 
 
 class Lane:
-    """An executor and its thread. ``done`` and ``failed`` are called on the loop that made the lane."""
+    """An executor and its thread. ``done`` is a step of the role, on the loop that made the lane."""
 
     def __init__(
         self,
         executor: Executor,
         config: Config,
         done: Callable[[Applied, list[Reply]], None],
-        failed: Callable[[BaseException], None],
+        fail_stop: FailStop,
         mark: Mark | None = None,
     ) -> None:
         self._executor = executor
@@ -97,7 +98,7 @@ class Lane:
         self._is_holding = False
         self._config = config
         self._done = done
-        self._failed = failed
+        self._fail_stop = fail_stop
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | _Aside[Any] | None] = queue.SimpleQueue()
         #: Jobs on the thread, or on their way back from it.
@@ -133,7 +134,7 @@ class Lane:
         self._is_holding = True
         self._mark.hold()
         retry_s = self._config.deadly_retry_s
-        self._run_aside(lambda: deadly_slot(self._mark, self._executor, value, retry_s), self._failed)
+        self._run_aside(lambda: deadly_slot(self._mark, self._executor, value, retry_s), self._fail_stop.fail)
         return True
 
     def restore(self, snapshot: Rope) -> None:
@@ -175,7 +176,7 @@ class Lane:
 
         def done(result: Snapshot | SnapshotFailed | _Unborn) -> None:
             if isinstance(result, _Unborn):
-                self._collecting = self._loop.create_task(self._collect(result, taken))
+                self._collecting = self._fail_stop.watch(self._loop.create_task(self._collect(result, taken)))
             else:
                 taken(result)
 
@@ -188,7 +189,7 @@ class Lane:
             logger.warning("a snapshot is taken by this process after all: %s", error)
             self.take_snapshot(taken)
         else:
-            taken(snapshot)
+            self._fail_stop.step(taken, snapshot)
 
     def _run_aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         self._handed_over += 1
@@ -209,14 +210,14 @@ class Lane:
         while (job := self._jobs.get()) is not None:
             try:
                 if isinstance(job, _Aside):
-                    self._loop.call_soon_threadsafe(self._back_from, job.done, job.work())
+                    self._loop.call_soon_threadsafe(self._fail_stop.step, self._back_from, job.done, job.work())
                     del job  # It may hold a snapshot, and the next job may never come.
                     continue
                 applied, replies = self._perform(job)
             except BaseException as error:  # Diverged, out of memory: the role decides, on its loop.
-                self._loop.call_soon_threadsafe(self._failed, error)
+                self._loop.call_soon_threadsafe(self._fail_stop.fail, error)
                 return
-            self._loop.call_soon_threadsafe(self._back, applied, replies)
+            self._loop.call_soon_threadsafe(self._fail_stop.step, self._back, applied, replies)
 
     def _back_from(self, done: Callable[[T], None], result: T) -> None:
         self._handed_over -= 1

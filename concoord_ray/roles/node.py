@@ -1,7 +1,8 @@
 """What every role is made of: links, the directory, a report of itself, and a clock that ticks.
 
 A role is a core and a ``Node`` around it: the node receives frames and calls the role; the role steps its core, and
-sends what the core asks for. Nothing in between awaits, so nothing is stepped between a step and its sends.
+sends what the core asks for. Nothing in between awaits, so nothing is stepped between a step and its sends. What goes
+wrong in a step ends the role, see ``fail_stop``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NoReturn, Protocol
 
 import msgspec
@@ -22,6 +23,7 @@ from concoord_ray.net.identity import Address, Identity
 from concoord_ray.net.links import Links, Target
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import URGENT, Boot, Discovery, Whereabouts, WireMessage, decode, encode
+from concoord_ray.roles.fail_stop import FailStop
 from concoord_ray.roles.mark import DeadlySlot
 
 logger = logging.getLogger(__name__)
@@ -53,8 +55,8 @@ class NodeOwner(Protocol):
     def report(self, report: MemberReport) -> MemberReport:
         """Complete the report that registries get."""
 
-    def broken(self, error: Exception) -> None:
-        """The role's own code failed: it must stop."""
+    def broken(self, error: BaseException) -> None:
+        """Something of the role has failed: it must stop. Its own code, its disk, or what works for it."""
 
 
 class Node:
@@ -80,6 +82,8 @@ class Node:
         self._place = place
         self._discovery = discovery
         self._owner = owner
+        #: What comes to the role from its loop comes through this.
+        self.fail_stop = FailStop(owner.broken)
         self.links = Links(Identity(boot.ensemble, self.me), boot.secret, boot.config, self)
         self._address: Address | None = None
         self._registries: dict[int, Member] = {}
@@ -105,7 +109,7 @@ class Node:
         if self._tick_interval_s is not None:
             self._tasks.append(loop.create_task(self._keep_ticking(self._tick_interval_s)))
         for task in self._tasks:
-            task.add_done_callback(self.task_ended)
+            self.fail_stop.watch(task)
 
     async def stop(self) -> None:
         """Stop ticking and close every connection."""
@@ -183,14 +187,28 @@ class Node:
 
     def link_opened(self, member: Member) -> None:
         """See ``LinksOwner``."""
+        self.fail_stop.step(self._opened, member)
+
+    def link_received(self, member: Member, payloads: list[bytes]) -> None:
+        """See ``LinksOwner``. What cannot be decoded is dropped: it is not of this protocol."""
+        self.fail_stop.step(self._received, member, payloads)
+
+    def link_has_room(self, then: Callable[[], None]) -> None:
+        """See ``LinksOwner``."""
+        self.fail_stop.step(then)
+
+    def link_closed(self, member: Member) -> None:
+        """See ``LinksOwner``."""
+        self.fail_stop.step(self._closed, member)
+
+    def _opened(self, member: Member) -> None:
         if member.role is Role.REGISTRY:
             self._registries[member.index] = member
             self._heard_at_s[member] = time.monotonic()
             self.tell_registries()
         self._owner.connected(member)
 
-    def link_received(self, member: Member, payloads: list[bytes]) -> None:
-        """See ``LinksOwner``. What cannot be decoded is dropped: it is not of this protocol."""
+    def _received(self, member: Member, payloads: list[bytes]) -> None:
         messages: list[WireMessage] = []
         if member.role is Role.REGISTRY:
             self._heard_at_s[member] = time.monotonic()
@@ -206,13 +224,9 @@ class Node:
             else:
                 messages.append(message)
         if messages:
-            try:
-                self._owner.receive(member, messages)
-            except Exception as error:  # A core that failed half-way must not be stepped again.
-                self._owner.broken(error)
+            self._owner.receive(member, messages)
 
-    def link_closed(self, member: Member) -> None:
-        """See ``LinksOwner``."""
+    def _closed(self, member: Member) -> None:
         if member.role is Role.REGISTRY and not self.links.is_linked(member):
             self._heard_at_s.pop(member, None)
             if self._registries.get(member.index) == member:
@@ -259,13 +273,7 @@ class Node:
                 # before anyone is judged by their silence.
                 await asyncio.sleep(interval_s / 4)
             ticked_at_s = time.monotonic()
-            self._owner.tick(ticked_at_s)
-
-    def task_ended(self, task: asyncio.Task[None]) -> None:
-        """For tasks that the role cannot do without: what ends them ends the role."""
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception):
-            self._owner.broken(error)
+            self.fail_stop.step(self._owner.tick, ticked_at_s)
 
 
 def exit_broken(member: Member, error: BaseException) -> NoReturn:

@@ -43,7 +43,7 @@ class RegistryRole:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._keep_pushing()), loop.create_task(self._keep_asking())]
         for task in self._tasks:
-            task.add_done_callback(self.node.task_ended)
+            self.node.fail_stop.watch(task)
 
     async def stop(self) -> None:
         """Leave."""
@@ -77,7 +77,7 @@ class RegistryRole:
     def tick(self, now_s: float) -> None:
         """See ``NodeOwner``."""
 
-    def broken(self, error: Exception) -> None:
+    def broken(self, error: BaseException) -> None:
         """See ``NodeOwner``."""
         exit_broken(self.node.me, error)
 
@@ -104,7 +104,7 @@ class RegistryRole:
         """At the end of the loop's turn, so that a burst of reports is one push."""
         if not self._is_pushing:
             self._is_pushing = True
-            asyncio.get_running_loop().call_soon(self._push)
+            asyncio.get_running_loop().call_soon(self.node.fail_stop.step, self._push)
 
     def _push(self) -> None:
         self._is_pushing = False

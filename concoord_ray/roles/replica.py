@@ -72,15 +72,14 @@ class ReplicaRole:
     async def start(self) -> None:
         """Listen at once, take part once the view is known. Raises ``StorageError`` if there is no place for data."""
         if self._config.storage:
-            self._archive = await asyncio.to_thread(Archive, self.node.boot, self.broken)
+            self._archive = await asyncio.to_thread(Archive, self.node.boot, self.node.fail_stop)
         try:
             await self.node.start()
         except BaseException:  # The next attempt is this process's, too, and must not find its data in use.
             if self._archive is not None:
                 await self._archive.close()
             raise
-        self._starting = asyncio.get_running_loop().create_task(self._begin())
-        self._starting.add_done_callback(self.node.task_ended)
+        self._starting = self.node.fail_stop.watch(asyncio.get_running_loop().create_task(self._begin()))
 
     async def stop(self) -> None:
         """Leave."""
@@ -94,7 +93,7 @@ class ReplicaRole:
         """A snapshot that has the effects of every slot below this one, as soon as they are there."""
         asked: asyncio.Future[Rope] = asyncio.get_running_loop().create_future()
         self._asked.append((applied_slot, asked))
-        self._perform()
+        self.node.fail_stop.step(self._perform)
         return await asyncio.to_thread(bytes, await asked)
 
     async def seed(self, snapshot: bytes) -> None:
@@ -113,7 +112,7 @@ class ReplicaRole:
         rng = random.Random(self.node.me.incarnation)
         replica = Replica(self.node.me, view, config, noop=NOOP, rng=rng, now_s=now_s)
         executor = Executor(boot.ensemble, config, generation=boot.generation)
-        self._lane = Lane(executor, config, self._executed, self.broken, mark)
+        self._lane = Lane(executor, config, self._executed, self.node.fail_stop, mark)
         self._service = Service(replica, config, now_s)
         start = saved if saved is not None else self._seed
         if start is not None:
@@ -258,7 +257,7 @@ class ReplicaRole:
                 self._replies.send(to, message)
         if service.wants_flush and not self._flush_is_due:
             self._flush_is_due = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(node.fail_stop.step, self._flush)
         if not self._is_taking_snapshot and self._needs_snapshot(service):
             self._is_taking_snapshot = True
             lane.take_snapshot(self._snapshot_taken, is_brief=service.replica.is_leader)
@@ -277,11 +276,8 @@ class ReplicaRole:
         self._flush_is_due = False
         if self._service is None:
             return
-        try:
-            self._service.flush(time.monotonic(), time.time_ns())
-            self._perform()
-        except Exception as error:  # A core that failed half-way must not be stepped again.
-            self.broken(error)
+        self._service.flush(time.monotonic(), time.time_ns())
+        self._perform()
 
     def _crowded(self, client: Member) -> None:
         if self._service is not None:

@@ -13,6 +13,7 @@ import asyncio
 from typing import Protocol
 
 from concoord_ray.roles.calls import PendingCall, Withdrawal
+from concoord_ray.roles.fail_stop import FailStop
 from concoord_ray.rsm.command import Cancel, Entry
 from concoord_ray.session import Ending, Failed
 
@@ -38,8 +39,9 @@ class WithdrawalsOwner(Protocol):
 class Withdrawals:
     """Those under way, and the timeouts of what travels through a gateway."""
 
-    def __init__(self, owner: WithdrawalsOwner) -> None:
+    def __init__(self, owner: WithdrawalsOwner, fail_stop: FailStop) -> None:
         self._owner = owner
+        self._fail_stop = fail_stop
         #: How many of each entry are under way.
         self._under_way: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
@@ -74,7 +76,7 @@ class Withdrawals:
             self.begin(entry, timed_out=True)
             self._owner.perform()
 
-        self._timers[key] = asyncio.get_running_loop().call_later(timeout_s, due)
+        self._timers[key] = asyncio.get_running_loop().call_later(timeout_s, self._fail_stop.step, due)
 
     def seen(self, entry: Entry) -> bool:
         """Its caller has seen its end: withdraw it no more by itself. False if it must not be acknowledged yet."""

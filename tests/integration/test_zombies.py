@@ -10,6 +10,7 @@ import asyncio
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -130,6 +131,9 @@ class Reader:
             if isinstance(message, Reply) and message.outcome == Outcome.PLAIN:
                 self._read.append(decode_plain(message.payload))
             self._refused += isinstance(message, NotLeader)
+
+    def link_has_room(self, then: Callable[[], None]) -> None:
+        """See ``LinksOwner``."""
 
     def link_closed(self, member: Member) -> None:
         self._is_connected.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from concoord_ray.net.identity import Address, Identity
@@ -31,6 +32,9 @@ class Owner:
         self.linked.append(member)
 
     def link_received(self, member: Member, payloads: list[bytes]) -> None:
+        """See ``LinksOwner``."""
+
+    def link_has_room(self, then: Callable[[], None]) -> None:
         """See ``LinksOwner``."""
 
     def link_closed(self, member: Member) -> None:

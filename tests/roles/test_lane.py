@@ -11,6 +11,7 @@ from concoord_ray.config import Config
 from concoord_ray.paxos.outputs import Decided
 from concoord_ray.roles import lane as lanes
 from concoord_ray.roles.child import Child, ChildFailed
+from concoord_ray.roles.fail_stop import FailStop
 from concoord_ray.roles.lane import Lane
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.rope import Rope
@@ -25,7 +26,7 @@ async def taken(*, is_brief: bool, slots: int = 5) -> Snapshot | SnapshotFailed:
     """The snapshot that a lane takes when there is more to execute already."""
     loop = asyncio.get_running_loop()
     broken: asyncio.Future[Any] = loop.create_future()
-    lane = Lane(Executor("here"), Config(), lambda *_: None, broken.set_exception)
+    lane = Lane(Executor("here"), Config(), lambda *_: None, FailStop(broken.set_exception))
     lane.execute([Decided(slot, NOOP) for slot in range(slots)], [])
     result: asyncio.Future[Snapshot | SnapshotFailed] = loop.create_future()
     lane.take_snapshot(result.set_result, is_brief=is_brief)

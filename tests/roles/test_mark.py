@@ -16,6 +16,7 @@ import pytest
 
 from concoord_ray.config import Config
 from concoord_ray.paxos.outputs import Decided
+from concoord_ray.roles.fail_stop import FailStop
 from concoord_ray.roles.lane import Lane
 from concoord_ray.roles.mark import DeadlySlot, Mark, deadly_slot, find_mark
 from concoord_ray.rsm.command import Batch, Call, Entry
@@ -169,7 +170,7 @@ async def run(mark: Mark, values: list[bytes]) -> tuple[list[BaseException], int
     """What a lane says that has failed, and how far it comes; there are more slots after those, and a read."""
     failed: list[BaseException] = []
     executor = Executor("here")
-    lane = Lane(executor, Config(), lambda *_: None, failed.append, mark)
+    lane = Lane(executor, Config(), lambda *_: None, FailStop(failed.append), mark)
     lane.execute([Decided(slot, value) for slot, value in enumerate(values)], [])
     lane.execute([Decided(len(values), NOOP)], [])
     lane.close()
@@ -228,7 +229,7 @@ def test_a_process_that_ends_in_a_slot_leaves_it(path: Path) -> None:
             super().apply_batch(slot, batch)
 
     async def execute(mark: Mark) -> None:
-        lane = Lane(Ends("here"), Config(), lambda *_: None, lambda _: None, mark)
+        lane = Lane(Ends("here"), Config(), lambda *_: None, FailStop(lambda _: None), mark)
         try:
             lane.execute([Decided(0, NOOP), Decided(1, NOOP)], [])
         finally:

@@ -14,7 +14,7 @@ from concoord_ray.storage.birth import directory_of, is_certified, read_birth, w
 from concoord_ray.storage.database import FILE_NAME, sound_rows
 from concoord_ray.storage.durable import set_aside
 from concoord_ray.storage.files import DirectoryLock
-from concoord_ray.storage.places import Place
+from concoord_ray.storage.places import Place, places_of
 from concoord_ray.storage.rows import Identity
 from concoord_ray.storage.survey import NO_SNAPSHOT, Kept, Votes, look_into_snapshots, survey
 from concoord_ray.storage.watermark import Watermark
@@ -116,7 +116,6 @@ def test_a_member_that_is_set_aside_meanwhile_hides_no_other(disk: Disk, monkeyp
 def test_nor_if_it_was_the_only_place_of_a_replica(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     disk.vote(0, FIRST)
     gone = disk.save(1, 5)
-    places_of = survey_module.places_of
 
     def set_aside_first(directory: Path) -> list[Place]:
         if directory == gone and gone.exists():
