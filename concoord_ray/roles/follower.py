@@ -129,7 +129,6 @@ class Follower:
         """See ``NodeOwner``. A replica says at once whether it leads."""
         if member.role is Role.REPLICA:
             self._replicas[member.index] = member
-            self.courier.connected(member.index)
 
     def disconnected(self, member: Member) -> None:
         """See ``NodeOwner``."""
