@@ -4,7 +4,7 @@
 """
 
 from concoord_ray.determinism import NondeterminismWarning
-from concoord_ray.ensemble import Ensemble, backup, delete, get, init, list_objects, recover, shutdown, status
+from concoord_ray.ensemble import Ensemble, delete, get, init, list_objects, shutdown, status
 from concoord_ray.errors import (
     CallCancelled,
     CallTimeout,
@@ -26,6 +26,7 @@ from concoord_ray.errors import (
     Unauthorized,
 )
 from concoord_ray.handle import Handle, Method
+from concoord_ray.recovery import backup, recover
 from concoord_ray.replicated import ReplicatedClass, replicated
 from concoord_ray.rsm.context import now, random
 from concoord_ray.rsm.methods import blocking, readonly, when

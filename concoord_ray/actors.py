@@ -11,22 +11,23 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Union
 
 import msgspec
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from concoord_ray import genesis
 from concoord_ray.directory import MemberReport
-from concoord_ray.errors import StorageError
+from concoord_ray.errors import ConfigurationError, StorageError
 from concoord_ray.genesis import NAMESPACE, Plan
 from concoord_ray.net.backoff import Backoff
 from concoord_ray.net.identity import Address
 from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.view import Role, View
+from concoord_ray.placement import ROLE_MEMORY_BYTES
 from concoord_ray.roles.acceptor import AcceptorRole
 from concoord_ray.roles.boot import Boot, Whereabouts
 from concoord_ray.roles.gateway import GatewayRole, Parcel
@@ -48,12 +49,8 @@ _ROLES: dict[Role, type[AcceptorRole] | type[ReplicaRole] | type[RegistryRole] |
 }
 logger = logging.getLogger(__name__)
 
-#: What a role asks Ray for. Bundles of nothing are refused, and any share of a CPU, however small, would take the last
-#: whole one from the tasks of its node: a node of one CPU could run none.
-_ROLE_MEMORY_BYTES = 1 << 20
 #: Ray's name for the loop that answers ``describe``.
 _STATUS = "status"
-_BUNDLE_MEMORY_BYTES = 3 * _ROLE_MEMORY_BYTES
 
 #: How long one member may take to say where it is before it is taken for absent.
 DESCRIBE_TIMEOUT_S = 1.0
@@ -63,7 +60,7 @@ class RayDiscovery:
     """Implements ``roles.boot.Discovery`` with GCS and named actors, off the role's loop."""
 
     def __init__(self, boot: Boot) -> None:
-        self._plan = Plan(boot.name, boot.ensemble, boot.secret, boot.config, boot.generation)
+        self._plan = Plan(boot.name, boot.ensemble, boot.secret, boot.config, boot.generation, boot.life)
 
     async def view(self) -> View:
         """See ``Discovery``."""
@@ -239,54 +236,6 @@ class GatewayActor(RoleActor):
 # Starting and finding them.
 
 
-def bundles_of(plan: Plan, size: Size) -> int:
-    """How many bundles there are: bundle i is for acceptor i, replica i and registry i."""
-    return max(*size, plan.config.registries)
-
-
-def create_group(plan: Plan, size: Size) -> PlacementGroup:
-    """The placement group that the ensemble begins with. Found if it exists."""
-    return _group(plan, plan.group_name, bundles_of(plan, size), plan.config.placement)
-
-
-def create_group_for(plan: Plan, index: int, node: str = "", others: Collection[str] = ()) -> PlacementGroup:
-    """A group of one bundle: for an index that the first group has no bundle for, since groups do not grow, or for
-    members whose data are on ``node``. Found if it exists.
-
-    They are placed there if they can be, and elsewhere when that node is lost, but on none of the ``others``. Ray keeps
-    to these as they are named now: after a second loss the members of two such groups may meet on one node.
-    """
-    settings: dict[str, Any] = {}
-    if node:
-        settings["_soft_target_node_id"] = node
-    if others:
-        settings["bundle_label_selector"] = [{"ray.io/node-id": f"!in({','.join(sorted(others))})"}]
-    return _group(plan, f"{plan.group_name}:{index}", 1, "STRICT_PACK", **settings)
-
-
-def can_hold_members(node: Mapping[str, Any]) -> bool:
-    """Whether a node, as ``ray.nodes`` tells of it, has the memory of a bundle, at least while nobody uses any."""
-    return bool(node["Resources"].get("memory", 0.0) >= _BUNDLE_MEMORY_BYTES)
-
-
-def nodes_of(group: PlacementGroup) -> list[str]:
-    """Where the bundles of a group that is placed are, in their order."""
-    table: Any = ray.util.placement_group_table
-    return [node for _, node in sorted(table(group)["bundles_to_node_id"].items())]
-
-
-def _group(plan: Plan, name: str, bundles: int, strategy: str, **settings: Any) -> PlacementGroup:
-    bundle = {"memory": float(_BUNDLE_MEMORY_BYTES)}
-    with contextlib.suppress(ValueError):  # There is none yet. To ask first spares the log a complaint of Ray's.
-        found: PlacementGroup = ray.util.get_placement_group(name)
-        return found
-    try:
-        made: PlacementGroup = placement_group([bundle] * bundles, strategy, name=name, lifetime="detached", **settings)
-    except ray.exceptions.RaySystemError:  # Somebody else was first.
-        made = ray.util.get_placement_group(name)
-    return made
-
-
 def members_of(plan: Plan, size: Size) -> list[tuple[Role, int]]:
     """Every member that has a place in a group."""
     counts = ((Role.ACCEPTOR, size.acceptors), (Role.REPLICA, size.replicas), (Role.REGISTRY, plan.config.registries))
@@ -304,24 +253,6 @@ def create_role(plan: Plan, role: Role, index: int, group: PlacementGroup, bundl
         actor.options(**options).remote(msgspec.msgpack.encode(plan.boot(role, index)))
 
 
-def groups_of(plan: Plan, indices: Iterable[int]) -> list[PlacementGroup]:
-    """The groups that were made for these indices alone."""
-    return _existing(f"{plan.group_name}:{index}" for index in indices)
-
-
-def first_group_of(plan: Plan) -> list[PlacementGroup]:
-    """The group that the ensemble began with, if there is one."""
-    return _existing([plan.group_name])
-
-
-def _existing(names: Iterable[str]) -> list[PlacementGroup]:
-    found = []
-    for name in names:
-        with contextlib.suppress(ValueError):  # It was never created.
-            found.append(ray.util.get_placement_group(name))
-    return found
-
-
 def kill(actor_name: str) -> None:
     """Stop an actor for good."""
     with contextlib.suppress(ValueError):  # It is gone.
@@ -329,17 +260,27 @@ def kill(actor_name: str) -> None:
 
 
 def snapshot_of(plan: Plan, index: int, applied_slot: int, timeout_s: float) -> bytes:
-    """A snapshot of a replica that has the effects of every slot below this one."""
-    actor = ray.get_actor(plan.actor_name(Role.REPLICA, index), namespace=NAMESPACE)
+    """A snapshot of a replica that has the effects of every slot below this one. Raises ``RayError`` if it has none in
+    time, ConfigurationError if there is no such replica.
+    """
+    try:
+        actor = ray.get_actor(plan.actor_name(Role.REPLICA, index), namespace=NAMESPACE)
+    except ValueError as error:
+        raise ConfigurationError(f"Replica {index} of the ensemble {plan.name!r} is gone.") from error
     data: bytes = ray.get(actor.snapshot.remote(applied_slot), timeout=timeout_s)
     return data
 
 
 def seed(plan: Plan, size: Size, snapshot: bytes, timeout_s: float) -> None:
-    """Let every replica start from this state; before the first view is decided."""
+    """Let every replica start from this state; before the first view is decided. Raises ConfigurationError."""
     held = ray.put(snapshot)
     names = [plan.actor_name(Role.REPLICA, index) for index in range(size.replicas)]
-    ray.get([ray.get_actor(name, namespace=NAMESPACE).seed.remote(held) for name in names], timeout=timeout_s)
+    try:
+        ray.get([ray.get_actor(name, namespace=NAMESPACE).seed.remote(held) for name in names], timeout=timeout_s)
+    except (ValueError, ray.exceptions.RayError) as error:  # One that is gone, dies, takes too long, or has no room.
+        raise ConfigurationError(
+            f"Not every replica of {plan.name!r} has taken the state to begin with, within {timeout_s:.0f} s: {error}"
+        ) from error
 
 
 def gateway_on(plan: Plan, node_id: str) -> Any:
@@ -393,7 +334,7 @@ def _options(name: str) -> dict[str, Any]:
         "lifetime": "detached",
         "max_restarts": -1,
         "num_cpus": 0,
-        "memory": _ROLE_MEMORY_BYTES,
+        "memory": ROLE_MEMORY_BYTES,
     }
 
 

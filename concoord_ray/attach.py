@@ -110,30 +110,30 @@ _parents: list[Attachment] = []
 _lock = threading.Lock()
 
 
-def find_attachment(name: str, ensemble: str | None = None) -> Attachment | None:
+def find_attachment(name: str, ensemble: str | None = None, life: str | None = None) -> Attachment | None:
     """The attachment to the ensemble called ``name``, made if the ensemble exists.
 
-    Whoever knows the id of the ``ensemble`` gets that one, unless it has ceased to be the one of that name.
+    Whoever knows the id of the ``ensemble`` gets that one, unless it has ceased to be the one of that name; the same
+    holds for the ``life`` of it.
     """
     worker_id = _worker_id()
     known = _attachments.get(name)
-    if known is not None and _is_usable(known, worker_id) and ensemble in (None, known.plan.ensemble):
+    if known is not None and _is_usable(known, worker_id) and _is_meant(known.plan, ensemble, life):
         return known
     if not worker_id:
         return None
     with _lock:
         known = _attachments.get(name)
         is_usable = known is not None and _is_usable(known, worker_id)
-        if known is not None and is_usable and ensemble in (None, known.plan.ensemble):
+        if known is not None and is_usable and _is_meant(known.plan, ensemble, life):
             return known
         plan, directory, node_id = _inherited.get(name, (None, None, ""))
         if plan is None and not _parents:
-            plan = genesis.find_plan(name)
-            if plan is not None and genesis.is_ending(plan):
-                plan = None
+            held = genesis.find_holder(name)
+            plan = None if held.is_ending else held.plan
         if plan is None:
             return None
-        if known is not None and is_usable and plan.ensemble == known.plan.ensemble:
+        if known is not None and is_usable and plan.life == known.plan.life:
             return known  # It is who asks that is out of date.
         if known is not None and is_usable:
             known.client.declare_gone()
@@ -141,6 +141,10 @@ def find_attachment(name: str, ensemble: str | None = None) -> Attachment | None
             known.client.close()
         made = _attachments[name] = Attachment(plan, worker_id, directory, node_id)
         return made
+
+
+def _is_meant(plan: Plan, ensemble: str | None, life: str | None) -> bool:
+    return ensemble in (None, plan.ensemble) and life in (None, plan.life)
 
 
 def _is_usable(attachment: Attachment, worker_id: bytes) -> bool:
@@ -151,8 +155,7 @@ def _is_current(plan: Plan, worker_id: bytes) -> bool:
     """Whether the ensemble of the plan's name is still the plan's, and to stay. Asks GCS, if it can be asked."""
     if _worker_id() != worker_id or not threading.main_thread().is_alive():
         return True
-    found = genesis.find_plan(plan.name)
-    return found is not None and found.ensemble == plan.ensemble and not genesis.is_ending(plan)
+    return genesis.is_held_by(plan)
 
 
 def _worker_id() -> bytes:
@@ -168,9 +171,9 @@ def _node_id() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
-def attachment_to(name: str, ensemble: str | None = None) -> Attachment:
+def attachment_to(name: str, ensemble: str | None = None, life: str | None = None) -> Attachment:
     """The attachment to an ensemble that must exist; see ``find_attachment``."""
-    found = find_attachment(name, ensemble)
+    found = find_attachment(name, ensemble, life)
     if found is None:
         if not ray.is_initialized():
             raise ConfigurationError("Ray is not initialized here: call ray.init() or concoord.init() first.")

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.placement_group import PlacementGroup
 
-from concoord_ray import actors, genesis
+from concoord_ray import actors, genesis, placement
 from concoord_ray.directory import MemberReport
 from concoord_ray.errors import ConfigurationError
 from concoord_ray.genesis import Plan
@@ -21,6 +21,8 @@ from concoord_ray.rsm.snapshot import header as snapshot_header
 
 logger = logging.getLogger(__name__)
 
+_LOOK_AGAIN_S = 0.1
+
 
 def start_members(plan: Plan, size: Size, nodes: Mapping[int, str], until_s: float) -> list[tuple[Role, int]]:
     """Start every actor that is missing, each in a bundle of the first group or in a group of its own.
@@ -29,22 +31,22 @@ def start_members(plan: Plan, size: Size, nodes: Mapping[int, str], until_s: flo
     group could be told to be on these nodes, but not to leave them when they are lost.
     """
     bundles: list[tuple[PlacementGroup, int]] = []
-    indices = range(actors.bundles_of(plan, size))
-    first = actors.first_group_of(plan)
-    if not first and not nodes and not actors.groups_of(plan, indices):
-        first = [actors.create_group(plan, size)]
+    indices = range(placement.bundles_of(plan, size))
+    first = placement.first_group_of(plan)
+    if not first and not nodes and not placement.groups_of(plan, indices):
+        first = [placement.create_group(plan, size)]
     used = dict(nodes)
     for group in first:
         _await_group(plan, group, until_s)
-        used.update(enumerate(actors.nodes_of(group)))
+        used.update(enumerate(placement.nodes_of(group)))
         bundles += [(group, bundle) for bundle in range(group.bundle_count)]
     is_apart = plan.config.placement == "STRICT_SPREAD"
     for index in indices[len(bundles) :]:
         others = {node for other, node in used.items() if other != index and is_apart}
         wanted = nodes.get(index, "")
-        group = actors.create_group_for(plan, index, wanted, others)
+        group = placement.create_group_for(plan, index, wanted, others)
         _await_group(plan, group, until_s)
-        for node in actors.nodes_of(group):  # None, if it has lost its place again.
+        for node in placement.nodes_of(group):  # None, if it has lost its place again.
             used[index] = node
             if node != wanted and wanted:
                 text = "members %d of %r start on node %s without their data: node %s is gone or has no room for them"
@@ -56,45 +58,91 @@ def start_members(plan: Plan, size: Size, nodes: Mapping[int, str], until_s: flo
     return members
 
 
-def build(plan: Plan, until_s: float, nodes: Mapping[int, str], seed: bytes = b"") -> None:
-    """Start every actor that is missing, each with its data if a node has them, and decide the first view.
+def build(plan: Plan, until_s: float, seed: bytes = b"") -> None:
+    """Start every actor that is missing, each with its data if a node has them, decide the first view, and say so.
 
-    With a ``seed``, a snapshot, the log begins where that ends.
+    With a ``seed``, a snapshot, the log begins where that ends. What a recovery has begun only who has the seed builds;
+    others wait for the view, since without the state they would begin an empty ensemble.
+
+    Raises ConfigurationError if it cannot be built in time, or if it is stopped meanwhile. Then nothing of what was
+    started here is left, unless others may go on with it.
     """
+    if not genesis.is_held_by(plan):
+        raise _stopped(plan)
+    try:
+        if plan.generation and not seed and genesis.find_view(plan) is None:
+            _await_recovery(plan, until_s)
+        elif (places := genesis.find_places(plan)) is not None or genesis.find_view(plan) is None:
+            _build(plan, until_s, places or {}, seed)
+    except BaseException:
+        if not genesis.is_held_by(plan):  # Whoever stopped it has not seen all that was started since.
+            destroy(plan)
+        raise
+    if not genesis.mark_running(plan):
+        destroy(plan)
+        raise _stopped(plan)
+
+
+def _stopped(plan: Plan) -> ConfigurationError:
+    return ConfigurationError(
+        f"The ensemble {plan.name!r} was stopped while it was starting, or whoever began to start it has given up. "
+        f"Call concoord.init({plan.name!r}) to start it again."
+    )
+
+
+def _build(plan: Plan, until_s: float, nodes: Mapping[int, str], seed: bytes) -> None:
     size = genesis.find_size(plan)
     members = start_members(plan, size, nodes, until_s)
     reports = _first_reports(plan, members, until_s)
-    if genesis.find_view(plan) is not None:
-        return
-
-    def incarnations(role: Role) -> tuple[Any, ...]:
-        return tuple(reports[key].member for key in members if key[0] is role)
-
+    view = genesis.find_view(plan)
     first_slot = snapshot_header(seed).next_slot if seed else 0
-    if seed:
-        actors.seed(plan, size, seed, max(1.0, until_s - time.monotonic()))
-    genesis.propose_view(plan, View(0, incarnations(Role.ACCEPTOR), tuple(range(size.replicas)), first_slot))
+    if view is None:
+        if seed:
+            actors.seed(plan, size, seed, max(1.0, until_s - time.monotonic()))
+        acceptors = tuple(reports[key].member for key in members if key[0] is Role.ACCEPTOR)
+        view = genesis.propose_view(plan, View(0, acceptors, tuple(range(size.replicas)), first_slot))
+    if seed and view.first_slot != first_slot:
+        raise ConfigurationError(
+            f"The ensemble {plan.name!r} was begun by somebody else, at slot {view.first_slot}, not {first_slot}. Look "
+            f"who does that, and call concoord.recover({plan.name!r}) again."
+        )
 
 
-def destroy(plan: Plan) -> None:
+def _await_recovery(plan: Plan, until_s: float) -> None:
+    """Wait until whoever recovers the ensemble has decided its first view."""
+    while genesis.find_view(plan) is None:
+        if not genesis.is_held_by(plan):
+            return
+        if time.monotonic() > until_s:
+            state = "" if plan.rescued is None else f"Its state is in {plan.rescued}. "
+            source = ", source=..." if plan.rescued is None else ""
+            raise ConfigurationError(
+                f"A recovery of the ensemble {plan.name!r} has begun and not ended. {state}If whoever began it has "
+                f"died, call concoord.recover({plan.name!r}{source}) again; or concoord.shutdown({plan.name!r}), if "
+                f"that state is not needed."
+            )
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def destroy(plan: Plan, following: Plan | None = None) -> None:
     """Kill every actor for good, then remove the groups: the other way round they would be restarted for ever.
 
     Whoever waits in the ensemble is told first. The gateways go last, when the processes that call through them know
-    that it is no more: what is called after that would end with Ray's own error. Safe to repeat.
+    that it is no more: what is called after that would end with Ray's own error. ``following`` begins in its place.
+    Safe to repeat, at any time: nobody but this life of the ensemble is touched.
     """
-    size = genesis.find_size(plan)
     genesis.mark_ending(plan)
     gateways = _take_leave(plan)
     names = {plan.actor_name(*gateway) for gateway in actors.gateways_of(plan)}
     for actor_name in actors.actor_names(plan):
         if actor_name not in names:
             actors.kill(actor_name)
-    for group in (*actors.first_group_of(plan), *actors.groups_of(plan, range(actors.bundles_of(plan, size)))):
+    for group in placement.all_groups_of(plan):
         ray.util.remove_placement_group(group)
     _wait([gateway.alone.remote() for gateway in gateways], plan.config.close_timeout_s)
     for actor_name in actors.actor_names(plan):
         actors.kill(actor_name)
-    genesis.erase(plan)
+    genesis.erase(plan, following)
 
 
 def _take_leave(plan: Plan) -> list[Any]:

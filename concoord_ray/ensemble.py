@@ -1,14 +1,12 @@
-"""Ensembles: started, looked at, stopped.
+"""Ensembles: started, looked at, stopped. Those that have lost too much to go on are for ``recovery``.
 
-Starting is idempotent and may be done by several processes at once: the plan is decided by one put-if-absent, actors
-are created if they do not exist, and the first view is decided by another put-if-absent, so that whoever helps, and
-whoever dies half-way, one ensemble comes of it.
+Starting is idempotent and may be done by several processes at once: the plan is decided by ``genesis``, actors are
+created if they do not exist, and the first view is decided by one put-if-absent, so that whoever helps, and whoever
+dies half-way, one ensemble comes of it. Whoever has started any of it stops all of it if it is given up meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import re
 import secrets
 import time
@@ -18,27 +16,20 @@ from typing import Any
 
 import ray
 
-from concoord_ray import actors, genesis
+from concoord_ray import genesis
 from concoord_ray.attach import ask, attachment_to, detach
 from concoord_ray.building import build, destroy
 from concoord_ray.config import Config
-from concoord_ray.errors import ConfigurationError, QuorumLost
-from concoord_ray.genesis import Plan
+from concoord_ray.errors import ConfigurationError
+from concoord_ray.genesis import Holder, Plan
 from concoord_ray.handle import Handle
 from concoord_ray.resizing import resize
-from concoord_ray.restart import find_data, last_generation, next_generation, prepare
+from concoord_ray.restart import find_data, prepare
 from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo
-from concoord_ray.rsm.executor import Executor
-from concoord_ray.rsm.snapshot import Header
-from concoord_ray.rsm.snapshot import header as snapshot_header
 from concoord_ray.status import EnsembleStatus, gather_status
-from concoord_ray.storage.snapshots import checked_target, read_file, write_file
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_ENSEMBLE = "default"
-#: How long one that has left for a fault may take to give its state.
-_FAULTY_ANSWERS_S = 10.0
+_LOOK_AGAIN_S = 0.1
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -120,7 +111,7 @@ def init(
     Raises ConfigurationError if the settings cannot work, or if within ``timeout_s`` the members cannot be placed or
     too few of the nodes with its data are there. Safe to call again, from anywhere.
     """
-    config = _config(
+    config = config_of(
         replicas=replicas,
         acceptors=acceptors,
         registries=registries,
@@ -129,38 +120,47 @@ def init(
         session_ttl_s=session_ttl_s,
         **settings,
     )
-    _check_name(name)
+    check_name(name)
     if not ray.is_initialized():
         ray.init()
     until_s = time.monotonic() + timeout_s
-    _await_end(name, until_s)
-    found = find_data(config.storage, name, until_s) if config.storage else None
-    if found is not None:
-        prepare(found)
-    fresh = Plan(name, uuid.uuid4().hex, secrets.token_bytes(32), config)
-    plan, is_ours = genesis.propose_plan(found.plan if found is not None else fresh)
-    places = genesis.find_places(plan)
-    try:
-        if places is not None or genesis.find_view(plan) is None:
-            build(plan, until_s, places or {})
-            genesis.erase_places(plan)
-    except BaseException:
-        if is_ours and (places is not None or genesis.find_view(plan) is None):
-            destroy(plan)
-        raise
-    attachment_to(name, plan.ensemble).client.wait_until_open(max(1.0, until_s - time.monotonic()))
+    plan, is_ours = _begun(name, config, until_s)
+    if not genesis.is_running(plan):
+        try:
+            build(plan, until_s)
+        except BaseException:
+            if is_ours and genesis.give_up(plan):  # Unless others have finished it.
+                destroy(plan)
+            raise
+    attachment_to(name, plan.ensemble, plan.life).client.wait_until_open(max(1.0, until_s - time.monotonic()))
     return Ensemble(plan)
 
 
-def _await_end(name: str, until_s: float) -> None:
-    """If somebody is just stopping the ensemble of that name, wait until it is gone."""
-    while (plan := genesis.find_plan(name)) is not None and genesis.is_ending(plan):
+def _begun(name: str, config: Config, until_s: float) -> tuple[Plan, bool]:
+    """The plan that holds the name: somebody else's; or one from data, or else a new one, that is proposed here."""
+    while True:
+        held = _await_end(name, until_s)
+        if held.plan is not None:
+            return held.plan, False
+        found = find_data(config.storage, name, until_s) if config.storage else None
+        if found is not None:
+            prepare(found)
+        plan = Plan(name, uuid.uuid4().hex, secrets.token_bytes(32), config) if found is None else found.plan
+        if genesis.propose_plan(plan, held):
+            return plan, True
+        genesis.forget_start(plan)  # Somebody was faster, and the data may have changed since they were looked at.
+
+
+def _await_end(name: str, until_s: float) -> Holder:
+    """What holds the name, once nobody is just stopping it."""
+    while (held := genesis.find_holder(name)).is_ending:
         if time.monotonic() > until_s:
             raise ConfigurationError(
                 f"The ensemble {name!r} is being stopped, and is not gone yet. If whoever stops it has died, call "
                 f"concoord.shutdown({name!r}) again."
             )
-        time.sleep(0.1)
+        time.sleep(_LOOK_AGAIN_S)
+    return held
 
 
 def shutdown(name: str = DEFAULT_ENSEMBLE) -> None:
@@ -207,7 +207,8 @@ def delete(target: str | Handle[Any], *, ensemble: str = DEFAULT_ENSEMBLE) -> No
     handle.concoord_attachment().client.call(Delete(handle.concoord_reference()[1]))
 
 
-def _check_name(name: Any) -> None:
+def check_name(name: Any) -> None:
+    """Raises ConfigurationError unless an ensemble may be called so."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigurationError(f"name={name!r}: use 1 to 64 letters, digits, dots, dashes and underscores.")
 
@@ -223,7 +224,8 @@ def _directory(storage: Any) -> str:
     return str(Path(storage).expanduser().absolute())
 
 
-def _config(**settings: Any) -> Config:
+def config_of(**settings: Any) -> Config:
+    """The settings as they were given to ``init``, the rest as it is by default. Raises ConfigurationError."""
     unknown = sorted(settings.keys() - set(Config.__struct_fields__))
     if unknown:
         raise ConfigurationError(
@@ -238,124 +240,3 @@ def _config(**settings: Any) -> Config:
         elif type(value) is not type(default):
             raise ConfigurationError(f"{field}={value!r}: give a value of type {type(default).__name__}.")
     return Config(**settings)
-
-
-def backup(path: str | Path, name: str = DEFAULT_ENSEMBLE, *, timeout_s: float = 120.0) -> int:
-    """Write the state of the whole ensemble to a file of this process's machine, while calls go on.
-
-    It holds everything that was acknowledged before this call; the number returned is the first slot of the log that is
-    not in it. The file is there as a whole or not at all, and has a checksum. Safe to repeat. Raises
-    ConfigurationError, before the state is asked for, if there can be no file at ``path``.
-    """
-    target = checked_target(path)
-    attachment_to(name).client.call(ListObjects(), readonly=True)  # From here on we know what has to be in it.
-    found = status(name)
-    if found.leader is None or found.leader.applied_slot is None:
-        raise QuorumLost(f"Nobody leads the ensemble {name!r} at the moment. Try again a little later.")
-    alive = {replica.index: replica.applied_slot or 0 for replica in found.replicas if replica.alive}
-    others = {index: slot for index, slot in alive.items() if index != found.leader.index} or alive
-    plan = attachment_to(name).plan
-    # One that was deposed may say that it leads, and not know of the latest: what anybody has executed has to be in it.
-    data = actors.snapshot_of(plan, max(others, key=others.__getitem__), max(alive.values()), timeout_s)
-    slot = snapshot_header(data).next_slot
-    write_file(target, data, ensemble=plan.ensemble, slot=slot)
-    return slot
-
-
-def recover(
-    name: str = DEFAULT_ENSEMBLE, *, source: str | Path | None = None, timeout_s: float = 120.0, **settings: Any
-) -> Ensemble:
-    """Begin again from what is left, after a majority of the acceptors was lost for good. Nothing does it by itself.
-
-    The state is that of the file ``source`` (``concoord.backup``), or else of the replica that has come furthest among
-    those that live, or that have left with a ``fault``, as they do before a slot that kills them. **What was
-    acknowledged after that state is lost**; a warning says at which slot it ends. The old ensemble is stopped; its
-    data, if it had ``storage``, stay on disk. The new one has another identity: handles have to be got again, sessions
-    of before end within ``session_ttl_s`` and give back what they held, and fencing tokens are higher than all that
-    were ever given. ``settings`` are as for ``init``; without any, the old ensemble's hold.
-
-    Raises ConfigurationError without a ``source`` if the ensemble does not need it, if nothing is left of it, or if its
-    replicas have diverged. **With one it is done in any case**: also an ensemble that is well goes back to the state of
-    the file, and the warning says how much further it was.
-    """
-    _check_name(name)
-    if not ray.is_initialized():
-        ray.init()
-    until_s = time.monotonic() + timeout_s
-    old = genesis.find_plan(name)
-    data, origin = _last_state(old, name, source, timeout_s)
-    head = snapshot_header(data)
-    state = Executor(head.ensemble)
-    state.restore(data)  # Which shows, before anything is stopped, that it can be.
-    config = old.config if old is not None and not settings else _config(**settings)
-    known = [state.generation, 0 if old is None else old.generation]
-    known.append(last_generation(config.storage, name) if config.storage else 0)
-    generation = next_generation(known, time.time())
-    plan = Plan(name, uuid.uuid4().hex, secrets.token_bytes(32), config, generation)
-    seed = state.moved_to(plan.ensemble)
-    undone = "" if old is None or source is None else _undone(old, head)
-    detach(name)
-    if old is not None:
-        destroy(old)
-    if not genesis.propose_plan(plan)[1]:
-        raise ConfigurationError(f"Somebody else has just started an ensemble called {name!r}. Look at it first.")
-    build(plan, until_s, {}, seed)
-    attachment_to(name, plan.ensemble).client.wait_until_open(max(1.0, until_s - time.monotonic()))
-    logger.warning(
-        "%r was recovered from %s, as it was at slot %d: whatever was acknowledged after that is lost%s.",
-        name,
-        origin,
-        head.next_slot,
-        undone,
-    )
-    return Ensemble(plan)
-
-
-def checked_source(source: str | Path) -> Path:
-    """The path of a backup. Raises ConfigurationError if there is no such file."""
-    if not isinstance(source, (str, Path)):
-        raise ConfigurationError(f"source={source!r}: give the path of a file that concoord.backup() wrote.")
-    path = Path(source)
-    if path.is_dir():
-        raise ConfigurationError(f"source={str(source)!r}: this is a directory. Give a file that backup() wrote.")
-    if not path.exists():
-        raise ConfigurationError(f"source={str(source)!r}: there is no such file on this machine.")
-    return path
-
-
-def _undone(old: Plan, head: Header) -> str:
-    """What a state from a file undoes of the ensemble that it replaces, as far as anybody there can say."""
-    reached = max((replica.applied_slot or 0 for replica in gather_status(old).replicas if replica.alive), default=0)
-    if reached == 0:
-        return ""
-    if head.ensemble != old.ensemble:
-        return f"; the ensemble that it replaces, which is not the one of the file, was at slot {reached}"
-    return f"; the ensemble that it replaces was {max(0, reached - head.next_slot)} slots further, at slot {reached}"
-
-
-def _last_state(old: Plan | None, name: str, source: str | Path | None, timeout_s: float) -> tuple[bytes, str]:
-    """A snapshot to begin again with, and where it is from."""
-    if source is not None:
-        return read_file(checked_source(source))[1], f"the backup {source}"
-    if old is None:
-        raise ConfigurationError(f"There is no ensemble called {name!r} to recover: give source=, a backup's file.")
-    found = gather_status(old)
-    if found.has_diverged:
-        said = next(replica.fault for replica in found.replicas if replica.alive and replica.fault is not None)
-        raise ConfigurationError(
-            f"The replicas of {name!r} have diverged, so no state that is left is known to be right: give source=, a "
-            f"backup's file. What they say: {said}"
-        )
-    if found.is_healthy:
-        raise ConfigurationError(f"The ensemble {name!r} has a majority and a leader: there is nothing to recover.")
-    furthest = max((r for r in found.replicas if r.alive), key=lambda r: r.applied_slot or 0, default=None)
-    reached = 0 if furthest is None else furthest.applied_slot or 0
-    for replica in found.replicas:
-        if replica.fault is not None and not replica.alive:
-            with contextlib.suppress(ray.exceptions.RayError):  # It has not come as far, or it cannot answer any more.
-                data = actors.snapshot_of(old, replica.index, reached, min(timeout_s, _FAULTY_ANSWERS_S))
-                return data, f"replica {replica.index}, which has left"
-    if furthest is None or not furthest.applied_slot:
-        raise ConfigurationError(f"No replica of {name!r} lives and knows anything: give source=, a backup's file.")
-    data = actors.snapshot_of(old, furthest.index, furthest.applied_slot, timeout_s)
-    return data, f"replica {furthest.index}"

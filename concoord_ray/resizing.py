@@ -22,7 +22,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from concoord_ray import actors, genesis
+from concoord_ray import actors, genesis, placement
 from concoord_ray.attach import attachment_to
 from concoord_ray.building import start_members
 from concoord_ray.client import Client
@@ -151,7 +151,7 @@ def _stop_surplus(plan: Plan, both: Size, new: Size) -> None:
     reports = actors.describe(plan, surplus).reports
     for role, index in surplus:
         actors.kill(plan.actor_name(role, index))
-    for group in actors.groups_of(plan, range(actors.bundles_of(plan, new), actors.bundles_of(plan, both))):
+    for group in placement.groups_of(plan, range(placement.bundles_of(plan, new), placement.bundles_of(plan, both))):
         ray.util.remove_placement_group(group)
     genesis.put_size(plan, new)
     retire(plan, {member: reports[member].node_id for member in surplus if member in reports})

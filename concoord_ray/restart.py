@@ -18,11 +18,11 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from concoord_ray import genesis
-from concoord_ray.actors import can_hold_members
 from concoord_ray.errors import ConfigurationError, StorageBusy, StorageError
 from concoord_ray.genesis import Plan
 from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.view import Role, View
+from concoord_ray.placement import can_hold_members
 from concoord_ray.roles.boot import Boot
 from concoord_ray.storage.birth import directory_of
 from concoord_ray.storage.durable import set_aside
@@ -191,7 +191,6 @@ def judge(storage: str, name: str, kept: Finds) -> tuple[Found | None, str]:
 
 def prepare(found: Found) -> None:
     """Say what there is to be started; before the plan is proposed, so that whoever finds the plan can help."""
-    genesis.erase_ending(found.plan)  # Of its last life, if whoever stopped it has died.
     genesis.put_size(found.plan, found.size)
     genesis.propose_view(found.plan, found.view)
     genesis.put_places(found.plan, found.nodes)

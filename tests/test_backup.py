@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from concoord_ray import actors, ensemble
+from concoord_ray import actors, recovery
 from concoord_ray.errors import ConfigurationError, QuorumLost
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.status import EnsembleStatus, MemberStatus
@@ -29,7 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     client = SimpleNamespace(call=lambda *_, **__: [])
     attachment = SimpleNamespace(client=client, plan=SimpleNamespace(ensemble="e"))
-    monkeypatch.setattr(ensemble, "attachment_to", lambda _: attachment)
+    monkeypatch.setattr(recovery, "attachment_to", lambda _: attachment)
     monkeypatch.setattr(actors, "snapshot_of", snapshot_of)
     return caught
 
@@ -52,8 +52,8 @@ def test_a_backup_has_what_any_living_replica_has_executed(
 ) -> None:
     leader = next(each for each in replicas if each.is_leader)
     status = EnsembleStatus("here", "e", 0, leader, replicas, (), (), ())
-    monkeypatch.setattr(ensemble, "status", lambda _: status)
-    ensemble.backup(tmp_path / "backup", "here")
+    monkeypatch.setattr(recovery, "status", lambda _: status)
+    recovery.backup(tmp_path / "backup", "here")
     assert asked == [expected]
 
 
@@ -61,10 +61,10 @@ def test_where_no_file_can_be_no_state_is_asked_for(
     asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     leader = replica(0, 10, is_leader=True)
-    monkeypatch.setattr(ensemble, "status", lambda _: EnsembleStatus("here", "e", 0, leader, (leader,), (), (), ()))
+    monkeypatch.setattr(recovery, "status", lambda _: EnsembleStatus("here", "e", 0, leader, (leader,), (), (), ()))
     for path in (tmp_path, tmp_path / "nowhere" / "backup"):
         with pytest.raises(ConfigurationError, match="directory"):
-            ensemble.backup(path, "here")
+            recovery.backup(path, "here")
     assert asked == []
 
 
@@ -72,7 +72,7 @@ def test_there_is_no_backup_while_nobody_leads(
     asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     status = EnsembleStatus("here", "e", 0, None, (replica(0, 10),), (), (), ())
-    monkeypatch.setattr(ensemble, "status", lambda _: status)
+    monkeypatch.setattr(recovery, "status", lambda _: status)
     with pytest.raises(QuorumLost):
-        ensemble.backup(tmp_path / "backup", "here")
+        recovery.backup(tmp_path / "backup", "here")
     assert asked == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from concoord_ray import ensemble
+from concoord_ray import ensemble, recovery
 from concoord_ray.cli.cluster import connect, existing_plan
 
 
@@ -27,6 +27,6 @@ def run(options: argparse.Namespace) -> int:
     """Write it."""
     connect(options.address)
     existing_plan(options.name)
-    slot = ensemble.backup(options.path, options.name)
+    slot = recovery.backup(options.path, options.name)
     print(f"Ensemble {options.name!r} is in {options.path}, as it was at slot {slot}.")
     return 0

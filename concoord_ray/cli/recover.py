@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from concoord_ray import ensemble, genesis
+from concoord_ray import ensemble, genesis, recovery
 from concoord_ray.cli.cluster import connect
 from concoord_ray.errors import ConfigurationError
 
@@ -38,12 +38,12 @@ def add_parser(subparsers: Any, anywhere: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Begin again."""
     if options.source is not None:
-        ensemble.checked_source(options.source)
+        recovery.checked_source(options.source)
     connect(options.address)
     if options.source is not None and not options.force:
         _refuse_if_well(options.name)
     settings: dict[str, Any] = {} if options.storage is None else {"storage": options.storage}
-    recovered = ensemble.recover(options.name, source=options.source, **settings)
+    recovered = recovery.recover(options.name, source=options.source, **settings)
     print(f"Ensemble {options.name!r} runs again, as {recovered.id}.")
     return 0
 

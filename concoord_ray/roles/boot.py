@@ -47,6 +47,8 @@ class Boot(msgspec.Struct, frozen=True):
     index: int
     namespace: str
     generation: int = 0
+    #: From one start of the ensemble to its end, see ``genesis``.
+    life: str = ""
 
     def data_directory(self) -> Path:
         """Where this member keeps its data on its node's disk."""

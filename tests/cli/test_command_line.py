@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from concoord_ray import ensemble
+from concoord_ray import ensemble, recovery
 from concoord_ray.cli import main, make_parser, recover
 
 #: Each subcommand with what it cannot do without.
@@ -99,12 +99,12 @@ def test_what_is_recovered_is_kept_where_it_is_said(monkeypatch: pytest.MonkeyPa
     asked: list[str] = []
 
     def recovered(_: str, *, source: str | None, **settings: Any) -> SimpleNamespace:
-        asked.append(ensemble._config(**settings).storage)
+        asked.append(ensemble.config_of(**settings).storage)
         return SimpleNamespace(id="e")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recover, "connect", lambda _: None)
-    monkeypatch.setattr(ensemble, "recover", recovered)
+    monkeypatch.setattr(recovery, "recover", recovered)
     for more in ([], ["--storage", "data"]):
         assert main(["recover", "--name", "x", *more]) == 0
     assert asked == ["", str(tmp_path / "data")]

@@ -64,7 +64,7 @@ def test_growing(own_ensemble: MakeEnsemble, tmp_path: Path) -> None:
     found = restart.find_data(str(tmp_path), first.name, until_s=time.monotonic() + INIT_TIMEOUT_S)
     assert found is not None
     restart.prepare(found)
-    assert genesis.propose_plan(found.plan)[1]  # And here whoever started it died.
+    assert genesis.propose_plan(found.plan, genesis.find_holder(first.name))  # And here whoever started it died.
     third = own_ensemble("growing", storage=str(tmp_path))
     assert concoord.get("c", ensemble=third.name).increment() == 3
     assert [acceptor.index for acceptor in third.status().acceptors] == [0]

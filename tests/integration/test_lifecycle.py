@@ -131,7 +131,7 @@ def test_who_stops_an_ensemble_late_leaves_the_next_one_alone(own_ensemble: Make
     found = genesis.find_plan(new.name)
     assert found is not None
     assert found.ensemble == new.id
-    assert not genesis.is_ending(plan)
+    assert genesis.is_running(found)
 
 
 def test_what_does_not_exist_is_told_with_what_does(own_ensemble: MakeEnsemble) -> None:

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 import concoord_ray as concoord
-from concoord_ray import ConfigurationError, actors, genesis
+from concoord_ray import ConfigurationError, actors, genesis, placement
 from concoord_ray.config import MAX_MEMBERS
 from concoord_ray.genesis import Plan
 from concoord_ray.paxos.membership import Size
@@ -53,7 +53,7 @@ def test_what_a_resizing_that_died_could_not_place_keeps_nobody_from_another(own
     plan = plan_of(ensemble)
     before = started(plan)
     genesis.put_size(plan, Size(3, 3))
-    actors.create_group_for(plan, 1, "", actors.nodes_of(actors.first_group_of(plan)[0]))
+    placement.create_group_for(plan, 1, "", placement.nodes_of(placement.first_group_of(plan)[0]))
     assert len(ensemble.resize(acceptors=1, replicas=1, timeout_s=30.0).acceptors) == 1
     assert started(plan) == before
 

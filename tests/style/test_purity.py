@@ -26,6 +26,8 @@ MAY_IMPORT_RAY = frozenset(
         "concoord_ray.cli",
         "concoord_ray.demo",
         "concoord_ray.ensemble",
+        "concoord_ray.placement",
+        "concoord_ray.recovery",
         "concoord_ray.genesis",
         "concoord_ray.handle",
         "concoord_ray.owner",
