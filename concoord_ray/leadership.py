@@ -4,7 +4,8 @@ Pure. A replica is trusted only in its own word that it leads, the latest one if
 connection is open and that says nothing all the same, for ``quorum_timeout_s`` while somebody waits for an answer of
 it, counts as none: its process, or its machine, stands still. Before that it is asked for a sign of life, again and
 again, so that one with which calls are parked, and which has nothing to say, is left alone. When it speaks, it leads
-again, unless it says that it does not.
+again, unless it says that it does not. While none leads, everybody connected is asked: what was said unasked may be
+lost.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Leadership:
         self._leading: dict[int, None] = {}
         #: Those of them that have fallen silent.
         self._silent: dict[int, None] = {}
+        #: Those that are connected and have not said whether they lead.
+        self._unheard: dict[int, None] = {}
         #: Of the others that are connected: whom they follow, and whether a majority of the acceptors votes.
         self._following: dict[int, tuple[int | None, bool]] = {}
         self._leaderless_since_s = now_s
@@ -60,6 +63,11 @@ class Leadership:
     def leaderless_s(self, now_s: float) -> float:
         """For how many seconds no replica has said that it leads; 0 if one does."""
         return 0.0 if self.leader is not None else now_s - self._leaderless_since_s
+
+    def connected(self, index: int, now_s: float) -> None:
+        """There is a new connection to the replica, or to another life of it: what was said before counts no more."""
+        self.gone(index, now_s)
+        self._unheard[index] = None
 
     def leads(self, index: int, now_s: float) -> None:
         """The replica says that it leads."""
@@ -75,6 +83,7 @@ class Leadership:
     def gone(self, index: int, now_s: float) -> None:
         """There is no connection to the replica any more."""
         self._silent.pop(index, None)
+        self._unheard.pop(index, None)
         self._following.pop(index, None)
         self._leading.pop(index, None)
         self._choose(now_s)
@@ -87,6 +96,12 @@ class Leadership:
             del self._silent[index]
             self._leading = {index: None, **self._leading}
             self._choose(now_s)
+
+    def keeps(self, index: int, now_s: float) -> None:
+        """The replica has answered as only a leader does. If we know of none, its word that it leads was lost."""
+        self.heard(index, now_s)
+        if self.leader is None:
+            self.leads(index, now_s)
 
     def tick(self, now_s: float, *, is_awaited: bool) -> list[int]:
         """Step with the passing of time: whom to ask for a sign of life. ``is_awaited`` if an answer of it is."""
@@ -101,7 +116,7 @@ class Leadership:
         if not is_awaited or now_s - quiet_since_s < interval_s:
             return []
         self._asked_at_s = now_s
-        return list(self._silent) if self.leader is None else [self.leader]
+        return [*self._silent, *self._unheard, *self._following] if self.leader is None else [self.leader]
 
     def _fell_silent(self, index: int, now_s: float) -> None:
         since_s = self._heard_at_s
@@ -121,6 +136,14 @@ class Leadership:
                 f"replica {silent}, which leads, says nothing though its connection is open: its process, or its "
                 f"machine, stands still",
                 "concoord.status() names its process and its node: let it go on, or end it; retry then.",
+            )
+        if not following and self._unheard:
+            unheard = ", ".join(map(str, tuple(self._unheard)))
+            return Absence(
+                f"replica {unheard}, to which this process is connected, does not say who leads: it is starting, or "
+                f"its process, or its machine, stands still",
+                "concoord.status() names its process and its node. Retry a little later; if it stands still, let it go "
+                "on, or end it.",
             )
         if not following:
             return self._unreachable()

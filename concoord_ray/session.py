@@ -170,7 +170,15 @@ class Courier:
             self._leadership.follows(index, message.leader, now_s, has_quorum=message.has_quorum)
         elif isinstance(message, Busy):
             self._refused((message.session, message.seq), now_s)
-        self._leadership.heard(index, now_s)
+        if isinstance(message, Kept):
+            self._leadership.keeps(index, now_s)
+        else:
+            self._leadership.heard(index, now_s)
+        self._follow()
+
+    def connected(self, index: int, now_s: float) -> None:
+        """There is a new connection to the replica at ``index``, which says at once whether it leads."""
+        self._leadership.connected(index, now_s)
         self._follow()
 
     def disconnected(self, index: int, now_s: float) -> None:

@@ -2,6 +2,10 @@
 
 The owner names targets and sends to members; which connection carries a message is decided here. One that we dialed is
 preferred to one that was accepted, so that each direction of a pair of members has its own.
+
+A member keeps one connection dialed to us. When another of its comes, it has lost the one before, of which we may not
+have heard: that one is closed, for what is sent into it is lost. Should the network bring the two in the wrong order,
+the member finds its connection closed, and its next one comes last.
 """
 
 from __future__ import annotations
@@ -60,9 +64,10 @@ class Links:
         self._dialers: dict[Member, Dialer] = {}
         self._open: dict[Member, list[Connection]] = {}
         self._listener: Listener | None = None
-        #: Connections with clients and gateways, and those that are one too many and not closed yet.
+        #: How many clients and gateways have a connection to us.
         self._clients = 0
-        self._turned_away: set[Connection] = set()
+        #: Connections that are one too many, or have been replaced, and are not closed yet. The owner knows of none.
+        self._dismissed: set[Connection] = set()
         self._is_closing = False
 
     async def listen(self, host: str, port: int = 0) -> Address:
@@ -157,16 +162,17 @@ class Links:
     def opened(self, connection: Connection) -> None:
         """See ``Handler``. One client too many is turned away, and tries again by itself."""
         member = connection.peer.member
-        if member.role in _CLIENTS and not connection.dialed:
-            if self._clients >= self._config.max_client_connections:
-                logger.warning("%s is turned away: max_client_connections is %d", member, self._clients)
-                self._turned_away.add(connection)
-                connection.close()
-                return
-            self._clients += 1
-        connections = self._open.setdefault(connection.peer.member, [])
+        if not connection.dialed:
+            self._replace_accepted(member)
+            if member.role in _CLIENTS:
+                if self._clients >= self._config.max_client_connections:
+                    logger.warning("%s is turned away: max_client_connections is %d", member, self._clients)
+                    self._dismiss(connection)
+                    return
+                self._clients += 1
+        connections = self._open.setdefault(member, [])
         connections.insert(0 if connection.dialed else len(connections), connection)
-        self._owner.link_opened(connection.peer.member)
+        self._owner.link_opened(member)
 
     def received(self, connection: Connection, payloads: list[bytes]) -> None:
         """See ``Handler``."""
@@ -174,10 +180,23 @@ class Links:
 
     def closed(self, connection: Connection, error: Exception | None) -> None:
         """See ``Handler``."""
+        if connection in self._dismissed:
+            self._dismissed.discard(connection)
+        else:
+            self._remove(connection)
+
+    def _replace_accepted(self, member: Member) -> None:
+        """The member has dialed again: what it dialed before is of no use any more, and its owner hears that first."""
+        for connection in [each for each in self._open.get(member, ()) if not each.dialed]:
+            self._remove(connection)
+            self._dismiss(connection)
+
+    def _dismiss(self, connection: Connection) -> None:
+        self._dismissed.add(connection)
+        connection.close()
+
+    def _remove(self, connection: Connection) -> None:
         member = connection.peer.member
-        if connection in self._turned_away:
-            self._turned_away.discard(connection)
-            return
         self._clients -= member.role in _CLIENTS and not connection.dialed
         connections = self._open[member]
         connections.remove(connection)

@@ -129,6 +129,8 @@ class Follower:
         """See ``NodeOwner``. A replica says at once whether it leads."""
         if member.role is Role.REPLICA:
             self._replicas[member.index] = member
+            self.courier.connected(member.index, time.monotonic())
+            self.perform()
 
     def disconnected(self, member: Member) -> None:
         """See ``NodeOwner``."""

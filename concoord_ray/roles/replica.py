@@ -15,6 +15,7 @@ import time
 from typing import get_args
 
 from concoord_ray.directory import Directory, MemberReport
+from concoord_ray.errors import ConfigurationError
 from concoord_ray.paxos.messages import ReplicaMessage
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View
@@ -66,6 +67,7 @@ class ReplicaRole:
         self._view: View | None = None
         self._archive: Archive | None = None
         self._seed: bytes | None = None
+        self._has_view = False
         #: Who waits for a snapshot of every slot below some slot.
         self._asked: list[tuple[int, asyncio.Future[Rope]]] = []
 
@@ -97,7 +99,12 @@ class ReplicaRole:
         return await asyncio.to_thread(bytes, await asked)
 
     async def seed(self, snapshot: bytes) -> None:
-        """Start from this state; before the first view is decided."""
+        """Start from this state. Raises ConfigurationError if the first view is known: then it has begun without."""
+        if self._has_view:
+            raise ConfigurationError(
+                f"{self.node.me} of the ensemble {self.node.boot.name!r} has begun already, without the state that it "
+                f"was to begin with. Call concoord.recover({self.node.boot.name!r}) again."
+            )
         self._seed = snapshot
         if self._archive is not None:
             await self._archive.begin_with(snapshot)
@@ -105,6 +112,7 @@ class ReplicaRole:
     async def _begin(self) -> None:
         boot, config = self.node.boot, self._config
         view = await self._discovery.view()
+        self._has_view = True
         saved = await asyncio.to_thread(self._archive.newest) if self._archive is not None else None
         directory = None if self._archive is None else self._archive.directory
         mark = await asyncio.to_thread(find_mark, boot.ensemble, boot.index, directory, config.deadly_after_deaths)
@@ -154,10 +162,10 @@ class ReplicaRole:
 
         Unless we were away ourselves: then others are judged once what they sent meanwhile is heard.
         """
+        self._bulk.disconnected(member)
         if self._service is not None and not self.node.links.is_linked(member):
             now_s = time.monotonic()
             self._replies.disconnected(member)
-            self._bulk.disconnected(member)
             self._service.disconnected(member, now_s)
             if not self._is_displaced and now_s - self._ticked_at_s <= AWAY_TICKS * self._config.tick_interval_s:
                 self._service.tick(now_s)
@@ -260,7 +268,7 @@ class ReplicaRole:
             asyncio.get_running_loop().call_soon(node.fail_stop.step, self._flush)
         if not self._is_taking_snapshot and self._needs_snapshot(service):
             self._is_taking_snapshot = True
-            lane.take_snapshot(self._snapshot_taken, is_brief=service.replica.is_leader)
+            lane.take_snapshot(self._snapshot_taken, lambda: service.replica.is_leader)
         if service.replica.view is not self._view:
             self._view = service.replica.view
             logger.info("%s is in %s", node.me, self._view)

@@ -73,6 +73,8 @@ class FollowerShell:
     def opened(self, peer: Member) -> None:
         if peer.role is Role.REPLICA:
             self._replicas[peer.index] = peer
+            self.courier.connected(peer.index, self.host.clock.now())
+            self.perform()
 
     def closed(self, peer: Member) -> None:
         if self._replicas.get(peer.index) == peer:
