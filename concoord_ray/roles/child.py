@@ -1,8 +1,8 @@
 """A child for a moment: it has a copy of this process's memory, makes something of it, hands that over, and is gone.
 
-For a leader that has to make a snapshot itself since it is the only replica left. To pickle a million small objects
-takes a second, for which they must not change; the child has them as they were, at the price of a fork (some
-milliseconds), so that calls go on meanwhile. Redis saves its data in the same way.
+For a leader that has to make a snapshot itself since it is the only replica left, or that has come to lead while it
+made one. To pickle a million small objects takes a second, for which they must not change; the child has them as they
+were, at the price of a fork (some milliseconds), so that calls go on meanwhile. Redis saves its data in the same way.
 
 A fork copies no thread but the one that forks, so whatever lock another one held stays held in the child for ever.
 Hence the child runs nothing but the pickler: no loop, no logging, nothing of Ray. At once it closes every descriptor

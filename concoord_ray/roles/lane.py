@@ -71,12 +71,16 @@ class _Unborn(NamedTuple):
     child: Child
 
 
-def _patience(seconds: float) -> Callable[[], None]:
-    """Raises Interrupted once that much has passed since now."""
+def _never() -> bool:
+    return False
+
+
+def _patience(seconds: float, is_over: Callable[[], bool]) -> Callable[[], None]:
+    """Raises Interrupted when ``is_over``, but not before that much has passed since now."""
     until_s = time.monotonic() + seconds
 
     def go_on() -> None:
-        if time.monotonic() > until_s:
+        if time.monotonic() > until_s and is_over():
             raise Interrupted
 
     return go_on
@@ -153,19 +157,22 @@ class Lane:
 
         self._run_aside(restore, lambda applied: self._done(applied, []))
 
-    def take_snapshot(self, taken: Callable[[Snapshot | SnapshotFailed], None], *, is_brief: bool = False) -> None:
+    def take_snapshot(
+        self, taken: Callable[[Snapshot | SnapshotFailed], None], has_to_be_brief: Callable[[], bool] = _never
+    ) -> None:
         """Take one after what was handed over before; an error if an object's state cannot be pickled.
 
-        If it has to be brief, since calls wait, a child goes on with what is not done after a moment.
+        If it has to be brief, since calls wait, it is left to a child what is not done after a moment.
+        ``has_to_be_brief`` is asked again and again, on the thread: a follower may come to lead meanwhile.
         """
         executor = self._executor
 
         def take() -> Snapshot | SnapshotFailed | _Unborn:
             slot, extra = executor.next_slot, executor.stop_sign
             try:
-                if is_brief and Child.is_possible():
+                if Child.is_possible():
                     try:
-                        return Snapshot(slot, executor.snapshot(extra, _patience(_BRIEF_S)))
+                        return Snapshot(slot, executor.snapshot(extra, _patience(_BRIEF_S, has_to_be_brief)))
                     except Interrupted:
                         with contextlib.suppress(OSError):  # No memory for a child: then others have to wait.
                             return _Unborn(slot, Child(lambda: executor.snapshot(extra)))

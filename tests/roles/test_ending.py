@@ -155,7 +155,7 @@ def test_a_snapshot_of_a_child_that_nobody_gets_ends_the_replica(
 
     async def scenario() -> None:
         lane = Lane(Executor("here"), Config(), lambda *_: None, FailStop(told.append))
-        lane.take_snapshot(taken, is_brief=True)
+        lane.take_snapshot(taken, lambda: True)
         await until(lambda: bool(told))
         lane.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,14 +23,14 @@ from concoord_ray.rsm.wire import NOOP
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 
-async def taken(*, is_brief: bool, slots: int = 5) -> Snapshot | SnapshotFailed:
+async def taken(has_to_be_brief: Callable[[], bool], slots: int = 5) -> Snapshot | SnapshotFailed:
     """The snapshot that a lane takes when there is more to execute already."""
     loop = asyncio.get_running_loop()
     broken: asyncio.Future[Any] = loop.create_future()
     lane = Lane(Executor("here"), Config(), lambda *_: None, FailStop(broken.set_exception))
     lane.execute([Decided(slot, NOOP) for slot in range(slots)], [])
     result: asyncio.Future[Snapshot | SnapshotFailed] = loop.create_future()
-    lane.take_snapshot(result.set_result, is_brief=is_brief)
+    lane.take_snapshot(result.set_result, has_to_be_brief)
     lane.execute([Decided(slots, NOOP)], [])
     await asyncio.wait([result, broken], return_when=asyncio.FIRST_COMPLETED)
     lane.close()
@@ -46,14 +47,40 @@ def restored(snapshot: Snapshot | SnapshotFailed) -> int:
 
 
 def test_a_small_state_needs_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "Child", None)
-    assert restored(asyncio.run(taken(is_brief=False))) == 5
+    monkeypatch.setattr(lanes, "_BRIEF_S", 1000.0)
+    monkeypatch.setattr(Child, "__init__", None)
+    assert restored(asyncio.run(taken(lambda: True))) == 5
+
+
+def test_nor_does_one_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_BRIEF_S", -1.0)
+    monkeypatch.setattr(Child, "__init__", None)
+    assert restored(asyncio.run(taken(lambda: False))) == 5
+
+
+def test_a_follower_that_comes_to_lead_leaves_what_it_has_begun_to_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    def comes_to_lead() -> bool:
+        asked.append(bool(asked))
+        return asked[-1]
+
+    def collect(child: Child) -> Rope:
+        collected.append(child)
+        return really_collect(child)
+
+    asked: list[bool] = []
+    collected: list[Child] = []
+    really_collect = Child.collect
+    monkeypatch.setattr(lanes, "_BRIEF_S", -1.0)
+    monkeypatch.setattr(Child, "collect", collect)
+    assert restored(asyncio.run(taken(comes_to_lead))) == 5
+    assert asked == [False, True]
+    assert len(collected) == 1
 
 
 @pytest.mark.parametrize("is_brief", [False, True])
 def test_it_has_what_was_executed_before(is_brief: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "_BRIEF_S", -1.0)
-    assert restored(asyncio.run(taken(is_brief=is_brief))) == 5
+    assert restored(asyncio.run(taken(lambda: is_brief))) == 5
 
 
 def test_a_child_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +91,7 @@ def test_a_child_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> 
     collect = Child.collect
     monkeypatch.setattr(lanes, "_BRIEF_S", -1.0)
     monkeypatch.setattr(Child, "collect", fail)
-    assert restored(asyncio.run(taken(is_brief=True))) == 6
+    assert restored(asyncio.run(taken(lambda: True))) == 6
 
 
 def test_no_child_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,4 +100,4 @@ def test_no_child_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(lanes, "_BRIEF_S", -1.0)
     monkeypatch.setattr(Child, "__init__", fail)
-    assert restored(asyncio.run(taken(is_brief=True))) == 5
+    assert restored(asyncio.run(taken(lambda: True))) == 5

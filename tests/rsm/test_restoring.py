@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+import traceback
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 
 from concoord_ray.errors import StorageError
 from concoord_ray.rsm.executor import Executor
-from concoord_ray.rsm.snapshot import SnapshotFailed, SnapshotUnusable
+from concoord_ray.rsm.rope import Rope
+from concoord_ray.rsm.snapshot import Interrupted, SnapshotFailed, SnapshotUnusable
 from tests.rsm.log import Client, calling
 from tests.rsm.restored import RestoredLog
 from tests.rsm.samples import Register
@@ -273,6 +275,36 @@ def test_what_cannot_be_taken_here_is_named_and_the_log_goes_on(part: Any, code:
     client.call(holder, "hold", None)
     log.restore()
     assert client.ask(calling(holder, "hold", 1)).outcome is not None
+
+
+@pytest.mark.parametrize("restores_itself", [False, True])
+def test_a_snapshot_can_be_interrupted_also_while_it_is_tried_out(restores_itself: bool) -> None:
+    """Whatever code restores it: who takes it may have to go on with something else."""
+    log = RestoredLog()
+    client, holder = held(log)
+    client.call(holder, "hold", [SaysItsState() if restores_itself else None, "x" * 100_000])
+    executor = log.executors[0]
+
+    def take(patience: int) -> Rope:
+        asked = iter(range(patience))
+
+        def go_on() -> None:
+            if next(asked, None) is None:
+                raise Interrupted
+
+        return executor.snapshot(go_on=go_on)
+
+    whole, patience, is_read = executor.snapshot(), 0, False
+    while True:
+        try:
+            assert take(patience) == whole
+            break
+        except Interrupted as interrupted:
+            frames = traceback.extract_tb(interrupted.__traceback__)
+            is_read = is_read or any(frame.name == "cut" for frame in frames)
+            patience += 1
+    assert patience > 2
+    assert is_read == restores_itself
 
 
 def test_a_state_that_is_of_no_use_is_a_fault_of_what_is_stored() -> None:
