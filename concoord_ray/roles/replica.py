@@ -228,14 +228,17 @@ class ReplicaRole:
             self._displace(self._service, listed)
 
     def _displace(self, service: Service, listed: Member) -> None:
-        """Stand aside while another life at this index is listed; be as before when it is not."""
+        """Stand aside while another life at this index is listed; be as before when it is not.
+
+        Who stands aside does not tick. It could not give up what it leads, so it must not come to lead, either: no
+        candidacy goes on, and none begins but by a tick.
+        """
         was_displaced, self._is_displaced = self._is_displaced, listed != self.node.me
         if self._is_displaced and not was_displaced:
             logger.warning("%s stands aside: %s lives in its place", self.node.me, listed)
-            if service.replica.is_leader:
-                now_s = time.monotonic()
-                service.replica.abdicate(now_s)
-                service.tick(now_s)  # Clients are told.
+            now_s = time.monotonic()
+            service.replica.abdicate(now_s)
+            service.tick(now_s)  # Clients are told.
 
     def _perform(self) -> None:
         """Do what the core asked for since the last time, in its order."""

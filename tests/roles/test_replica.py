@@ -8,8 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from concoord_ray.config import Config
 from concoord_ray.net.identity import Identity
+from concoord_ray.paxos.ballot import BOTTOM
+from concoord_ray.paxos.election import Standing
+from concoord_ray.paxos.messages import P1b, Pong
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.roles.boot import Whereabouts, decode
@@ -90,5 +95,40 @@ def test_what_was_held_for_the_old_connection_does_not_hold_up_the_new_one() -> 
         replies.send(CLIENT, answer(2))
         assert new.sent[1:] == [answer(2)]
         assert not service._crowded
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("began", ["candidacy", "phase 1", "leadership"])
+def test_who_stands_aside_does_not_come_to_lead_by_what_it_began_before(began: str) -> None:
+    """Another life has its place: it does not tick, and so would never notice that nobody follows it."""
+
+    async def main() -> None:
+        role = replica()
+        core = role._service.replica
+        core.tick(core.election.deadline_s)
+        pong = Pong(0, BOTTOM, core._pings.round.nonce, 0)
+
+        def answer_pings() -> None:
+            for acceptor in ACCEPTORS:
+                role._service.receive_peer(acceptor, pong, time.monotonic())
+
+        def promise() -> None:
+            ballot = core.leader.ballot
+            for acceptor in ACCEPTORS:
+                role._service.receive_peer(acceptor, P1b(0, ballot, ballot, 0, (), None, 0), time.monotonic())
+
+        steps = {"candidacy": [], "phase 1": [answer_pings], "leadership": [answer_pings, promise]}[began]
+        for step in steps:
+            step()
+        assert core.is_leader is (began == "leadership")
+        role._displace(role._service, Member(Role.REPLICA, 0, 777))
+        answer_pings()
+        promise()
+        role.tick(time.monotonic() + 1000.0)
+        assert not core.is_leader
+        role._displace(role._service, role.node.me)
+        core.tick(core.election.deadline_s)
+        assert core.election.standing is Standing.CANDIDATE
 
     asyncio.run(main())
