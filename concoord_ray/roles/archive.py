@@ -6,8 +6,9 @@ When one is due is for ``rsm.schedule`` to say; here it is written.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from concoord_ray.roles.boot import Boot
 from concoord_ray.roles.fail_stop import FailStop
@@ -31,8 +32,10 @@ class Archive:
         )
         self.schedule = SnapshotSchedule(boot.config)
         self._fail_stop = fail_stop
-        self._writing: asyncio.Task[None] | None = None
-        self._is_spoilt = False
+        #: What the disk has to do, which is done one after another, as it was asked for.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+        self._discards = 0
 
     @property
     def directory(self) -> Path:
@@ -40,7 +43,8 @@ class Archive:
         return self._files.directory
 
     def newest(self) -> bytes | None:
-        """The snapshot to start from, None if there is none."""
+        """The snapshot to start from, None if there is none; once the first view is known."""
+        self._files.adopt_seed()
         found = self._files.newest()
         if found is None:
             return None
@@ -54,31 +58,39 @@ class Archive:
         return None if slot < 0 else (self.directory / f"snapshot-{slot:020}", slot)
 
     async def begin_with(self, snapshot: bytes) -> None:
-        """Have this on disk before anything else."""
-        await asyncio.to_thread(self._files.write, header(snapshot).next_slot, snapshot)
+        """Have this on disk before the first view is decided."""
+        await asyncio.to_thread(self._files.write_seed, header(snapshot).next_slot, snapshot)
 
     def keep(self, snapshot: Snapshot, kept: Callable[[], None]) -> None:
         """Write one to disk unless that holds as much; ``kept`` is called when it is there."""
         if self.schedule.begin(snapshot.slot):
-            writing = asyncio.get_running_loop().create_task(self._write(snapshot, kept))
-            self._writing = self._fail_stop.watch(writing)
+            self._begin(self._write(snapshot, kept, self._discards))
 
     def discard(self) -> None:
         """Set aside what is there, and what is being written: the state that it was taken of is known to be wrong."""
-        self._is_spoilt = self._writing is not None and not self._writing.done()
-        self._files.set_all_aside()
+        self._discards += 1
         self.schedule.discarded()
+        self._begin(self._set_aside())
 
     async def close(self) -> None:
-        """Wait for what is being written, and let others have the directory."""
-        if self._writing is not None:
-            await asyncio.wait([self._writing])  # What comes of it the role has been told.
+        """Wait for what the disk is doing, and let others have the directory."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # What comes of them the role is told.
         self._files.close()
 
-    async def _write(self, snapshot: Snapshot, kept: Callable[[], None]) -> None:
-        await asyncio.to_thread(self._files.write, snapshot.slot, snapshot.data)
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._fail_stop.watch(asyncio.get_running_loop().create_task(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _write(self, snapshot: Snapshot, kept: Callable[[], None], discards: int) -> None:
+        async with self._turn:
+            await asyncio.to_thread(self._files.write, snapshot.slot, snapshot.data)
         self.schedule.written(snapshot.slot, len(snapshot.data))
-        if self._is_spoilt:
-            self.discard()
-            self._is_spoilt = False
+        if self._discards > discards:  # So it is among those that are set aside next.
+            self.schedule.discarded()
         self._fail_stop.step(kept)
+
+    async def _set_aside(self) -> None:
+        async with self._turn:
+            await asyncio.to_thread(self._files.set_all_aside)

@@ -4,6 +4,10 @@ A file is there as a whole or not at all, and is served only if every byte of it
 header that says what it is (magic, format, ensemble, slot, Python version, length and checksum of the content) and has
 a checksum of its own. A file that does not verify is renamed to ``*.corrupt``, and the one before it is tried: an older
 snapshot is as true, there is only more log to execute after it. Of those that were renamed the last few are kept.
+
+A **seed** is a snapshot that an ensemble is to begin with, written before its first view is decided. It may come to
+nothing, so a seed alone is no reason to wait for the rest of it. Once the view is decided it is a snapshot as others
+are: the replica renames it before it does anything, and a survey counts it if there is a birth certificate anywhere.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ _PREAMBLE = struct.Struct(">8sHH")
 _CHECKSUM_BYTES = 8
 _DIGEST_BYTES = 32
 _BLOCK_BYTES = 1 << 20
-_NAME = re.compile(r"snapshot-\d{20}")
+_NAME = re.compile(r"(?:snapshot|seed)-\d{20}")
+_SEED = "seed-"
 #: What the name of one that is not used any more ends with, and how many of these are kept to be looked at: a replica
 #: that goes wrong again and again would fill the disk with them.
 _ASIDE = ".corrupt"
@@ -116,13 +121,19 @@ def verify_snapshot(path: Path, until_s: float) -> None:
 
 
 def newest_first(directory: Path) -> list[Path]:
-    """The snapshots in a replica's directory, sound or not."""
-    return sorted((path for path in directory.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+    """The snapshots in a replica's directory, sound or not, a seed too."""
+    found = (path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+    return sorted(found, key=slot_of, reverse=True)
 
 
 def slot_of(path: Path) -> int:
     """The slot that the name of a snapshot says."""
-    return int(path.name.removeprefix("snapshot-"))
+    return int(path.name.partition("-")[2])
+
+
+def is_seed(path: Path) -> bool:
+    """Whether it is a snapshot only if the ensemble has begun."""
+    return path.name.startswith(_SEED)
 
 
 def _read_header(path: Path, file: BinaryIO) -> Header:
@@ -148,7 +159,7 @@ def _check_content(path: Path, header: Header, digest: bytes) -> None:
 
 
 def _check_name(path: Path, header: Header) -> None:
-    if path.name != f"snapshot-{header.slot:020}":
+    if slot_of(path) != header.slot:
         raise _corrupt(path, f"it holds the snapshot of slot {header.slot}")
 
 
@@ -169,7 +180,7 @@ class SnapshotFiles:
             make_directory(directory)
             self._lock = DirectoryLock(directory)
             opened.callback(self._lock.release)
-            for partial in directory.glob("snapshot-*.tmp"):
+            for partial in (*directory.glob("snapshot-*.tmp"), *directory.glob(f"{_SEED}*.tmp")):
                 partial.unlink()
             sync_directory(directory)  # An earlier life may have died between the name of its last and the sync of it.
             opened.pop_all()
@@ -192,6 +203,17 @@ class SnapshotFiles:
             for old in self._newest_first()[self._keep :]:
                 old.unlink(missing_ok=True)  # It may be set aside meanwhile, by another thread.
         return path
+
+    def write_seed(self, slot: int, data: bytes) -> None:
+        """Keep what the ensemble is to begin with, durably. Raises ``StorageFailed``."""
+        write_file(self._directory / f"{_SEED}{slot:020}", data, ensemble=self._ensemble, slot=slot)
+
+    def adopt_seed(self) -> None:
+        """The ensemble has begun: its seed is a snapshot. Raises ``StorageFailed``."""
+        with machine_faults(self._directory):
+            for path in filter(is_seed, self._newest_first()):
+                path.rename(path.with_name(f"snapshot-{slot_of(path):020}"))
+                sync_directory(self._directory)
 
     def newest(self) -> tuple[int, bytes] | None:
         """Slot and content of the newest snapshot that is sound, None if there is none.

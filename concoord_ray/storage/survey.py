@@ -25,7 +25,7 @@ from concoord_ray.storage.birth import Birth, directory_of, find_birth
 from concoord_ray.storage.durable import read_contents
 from concoord_ray.storage.files import LOCK_NAME, machine_faults
 from concoord_ray.storage.places import places_of
-from concoord_ray.storage.snapshots import newest_first, slot_of, verify_snapshot
+from concoord_ray.storage.snapshots import is_seed, newest_first, slot_of, verify_snapshot
 
 _MEMBER = re.compile(rf"({Role.ACCEPTOR}|{Role.REPLICA})-(\d+)(?:\.\d+)?")
 #: How many replicas' snapshots are read at once: several of a machine are often on one disk.
@@ -77,12 +77,14 @@ class Kept(msgspec.Struct, frozen=True):
     broken_births: tuple[str, ...] = ()
     #: Damaged snapshots, as far as they were looked into.
     broken_snapshots: tuple[str, ...] = ()
+    #: Replicas whose snapshot is a seed: it counts if there is a birth certificate, on this node or another.
+    seeded: tuple[int, ...] = ()
 
     @property
     def has_memory(self) -> bool:
         """Whether anything in it may have been acknowledged to anybody."""
         return any(votes is not None and votes.joined for votes in self.acceptors.values()) or any(
-            slot != NO_SNAPSHOT for slot in self.replicas.values()
+            slot != NO_SNAPSHOT and index not in self.seeded for index, slot in self.replicas.items()
         )
 
 
@@ -151,10 +153,15 @@ class _Look:
         members = sorted({(name[1], int(name[2])) for name in names if name is not None})
         acceptors: dict[int, Votes | None] = {}
         replicas: dict[int, int] = {}
+        seeded: list[int] = []
         for role, index in members:
             places = [place for place in places_of(self._directory / f"{role}-{index}") if place.directory.is_dir()]
             if role == Role.REPLICA:
-                replicas[index] = max((self._snapshot_in(place.directory) for place in places), default=NO_SNAPSHOT)
+                snapshots = [path for place in places for path in self._newest_in(place.directory)]
+                newest = max(snapshots, key=slot_of, default=None)
+                replicas[index] = NO_SNAPSHOT if newest is None else slot_of(newest)
+                if newest is not None and is_seed(newest):
+                    seeded.append(index)
                 continue
             memories = [self._votes_in(place.directory) for place in places]
             known = [votes for votes in memories if isinstance(votes, Votes)]
@@ -181,6 +188,7 @@ class _Look:
             tuple(self._in_use),
             tuple(self._faults),
             tuple(map(str, broken)),
+            seeded=tuple(seeded),
         )
 
     def _votes_in(self, directory: Path) -> Votes | str | None:
@@ -196,14 +204,14 @@ class _Look:
             return _UNREADABLE
         return None if found is None else _votes_of(found.incarnation, found.commit, found.records)
 
-    def _snapshot_in(self, directory: Path) -> int:
-        """By the name: to read it all may take long, see ``look_into_snapshots``."""
+    def _newest_in(self, directory: Path) -> list[Path]:
+        """The newest snapshot by its name: to read it all may take long, see ``look_into_snapshots``."""
         if self._is_in_use(directory):
-            return NO_SNAPSHOT
+            return []
         try:
-            return max(map(slot_of, newest_first(directory)[:1]), default=NO_SNAPSHOT)
+            return newest_first(directory)[:1]
         except FileNotFoundError:  # It was set aside just now.
-            return NO_SNAPSHOT
+            return []
 
     def _is_in_use(self, directory: Path) -> bool:
         is_it = _is_locked(directory)

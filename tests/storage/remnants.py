@@ -71,3 +71,11 @@ class Disk:
             files.write(slot, b"a state")
         files.close()
         return directory
+
+    def sow(self, index: int, slot: int) -> Path:
+        """A replica that has been given what the ensemble is to begin with."""
+        directory = self.directory(Role.REPLICA, index)
+        files = SnapshotFiles(directory, ensemble=ENSEMBLE)
+        files.write_seed(slot, b"a seed")
+        files.close()
+        return directory
