@@ -12,7 +12,6 @@ are: the replica renames it before it does anything, and a survey counts it if t
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -164,7 +163,7 @@ def _check_name(path: Path, header: Header) -> None:
 
 
 class SnapshotFiles:
-    """The newest snapshots of one replica, in a directory that is this process's alone."""
+    """The newest snapshots of one replica, in a directory that is this process's alone, and one thread's at a time."""
 
     def __init__(self, directory: Path, *, ensemble: str, keep: int = 2) -> None:
         """Create or open the directory, and remove what a crash has left half written.
@@ -201,7 +200,7 @@ class SnapshotFiles:
         write_file(path, data, ensemble=self._ensemble, slot=slot)
         with machine_faults(self._directory):
             for old in self._newest_first()[self._keep :]:
-                old.unlink(missing_ok=True)  # It may be set aside meanwhile, by another thread.
+                old.unlink()
         return path
 
     def write_seed(self, slot: int, data: bytes) -> None:
@@ -247,10 +246,9 @@ class SnapshotFiles:
     def _set_aside(self, path: Path) -> Path:
         aside = path.with_name(path.name + _ASIDE)
         with machine_faults(path):
-            with contextlib.suppress(FileNotFoundError):  # The oldest is deleted when another thread has written one.
-                path.rename(aside)
+            path.rename(aside)
             for old in sorted(self._directory.glob(f"snapshot-*{_ASIDE}"), key=_renamed_at)[:-_KEPT_ASIDE]:
-                old.unlink(missing_ok=True)
+                old.unlink()
             sync_directory(self._directory)
         return aside
 

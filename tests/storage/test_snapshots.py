@@ -178,21 +178,6 @@ def test_of_those_that_were_set_aside_the_last_are_kept(tmp_path: Path) -> None:
         assert files.newest() is None
 
 
-def test_one_thread_may_set_aside_what_another_is_about_to_delete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The state is found to be wrong while a snapshot is written. Neither has to do with a fault of the disk."""
-    with opened(tmp_path, keep=1) as files:
-        files.write(1, b"old")
-        seen = [files._newest_first()]
-        files.write(2, b"new")
-        monkeypatch.setattr(files, "_newest_first", lambda: [*seen[-1], tmp_path / name(0)])
-        files.write(3, b"newer")
-        files.set_all_aside()
-        monkeypatch.undo()
-        assert files.newest() == (3, b"newer")
-
-
 def test_a_failed_fsync_leaves_no_file_and_a_later_write_is_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
