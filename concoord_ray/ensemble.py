@@ -108,8 +108,8 @@ def init(
     process that is silent for ``session_ttl_s`` loses what it holds. ``settings`` are fields of
     ``concoord_ray.config.Config``. Starts Ray, if this process has not, as Ray's own calls do.
 
-    Raises ConfigurationError if the settings cannot work, or if within ``timeout_s`` the members cannot be placed or
-    too few of the nodes with its data are there. Safe to call again, from anywhere.
+    Raises ConfigurationError if the settings cannot work, or if within ``timeout_s`` the members cannot be placed, too
+    few of the nodes with its data are there, or a recovery of it has not ended. Safe to call again, from anywhere.
     """
     config = config_of(
         replicas=replicas,

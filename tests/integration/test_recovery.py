@@ -13,6 +13,7 @@ import concoord_ray as concoord
 from concoord_ray.cli.status import as_table
 from tests.integration.casualties import kill, settled, strong
 from tests.integration.conftest import MakeEnsemble
+from tests.integration.drivers import Drivers
 from tests.integration.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -116,6 +117,41 @@ def test_going_back_to_a_backup_says_how_much_is_undone(
         new = concoord.recover(old.name, source=tmp_path / "backup")
     assert f"{reached - slot} slots further, at slot {reached}" in caplog.text
     assert concoord.get("c", ensemble=new.name).getvalue() == 1
+
+
+def test_a_recovery_that_was_cut_short_is_done_again_and_nobody_begins_an_empty_ensemble_meanwhile(
+    own_ensemble: MakeEnsemble, drivers: Drivers, tmp_path: Path
+) -> None:
+    old = own_ensemble("cut-short", acceptors=1, replicas=1, storage=str(tmp_path))
+    counter = concoord.Counter.options(name="c", ensemble=old.name).remote(0)
+    assert counter.increment() == 1
+    concoord.backup(tmp_path / "backup", old.name)
+    kill(settled(old.name).acceptors[0])
+    recovering = drivers.start(
+        """
+        import os
+        from concoord_ray import actors
+        actors_seed = actors.seed
+
+        def seed_and_die(*args):
+            actors_seed(*args)
+            print("dies", flush=True)
+            os._exit(9)
+
+        actors.seed = seed_and_die
+        concoord.recover(name, source=backup)
+        """,
+        name=old.name,
+        backup=str(tmp_path / "backup"),
+    )
+    assert recovering.line() == "dies"
+    with pytest.raises(concoord.ConfigurationError, match=r"recovery.*not ended.*source="):
+        concoord.init(old.name, timeout_s=1.0)
+    # Of the seeds that are left on the disk no later start takes notice.
+    concoord.shutdown(old.name)
+    again = own_ensemble(old.name, storage=str(tmp_path))
+    assert again.id == old.id
+    assert concoord.get("c", ensemble=old.name).getvalue() == 1
 
 
 class ClockState:
