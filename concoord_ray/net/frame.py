@@ -8,7 +8,8 @@ at most twice, so the cost of a large frame is linear in its size and never depe
 
 Invariants: a payload has between one byte and the limit, however it comes; a length outside of that is found as soon
 as its four bytes are there, before anything is buffered for it. After a violation the parser is finished: so is its
-connection.
+connection. What is kept of a payload that comes in pieces takes no more than a few times its own size of memory,
+however small its pieces are, and whatever else came in one read with them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ HEADER_BYTES = 4
 
 _PIECE = 1 << 31
 _LAST = 1 << 30
+#: A part of a payload that is smaller, or less than a quarter of its read, is copied: it keeps the whole read alive.
+_KEPT_BYTES = 16 << 10
 
 pack_length = struct.Struct(">I").pack
 _length_at = struct.Struct(">I").unpack_from
@@ -80,7 +83,7 @@ class FrameParser:
         #: What is incomplete is a piece, and the last one.
         self._is_piece = self._is_last = False
         #: What is there of a payload that comes in pieces, and how many bytes that is, with the incomplete one.
-        self._pieces: list[bytes | memoryview] = []
+        self._pieces: list[bytes | bytearray | memoryview] = []
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -142,9 +145,20 @@ class FrameParser:
         if not self._is_piece:
             payloads.append(b"".join(self._chunks))
         else:
-            self._pieces += self._chunks
+            for chunk in self._chunks:
+                self._keep(chunk)
             if self._is_last:
                 payloads.append(b"".join(self._pieces))
                 self._pieces.clear()
                 self._size = 0
         self._chunks.clear()
+
+    def _keep(self, chunk: bytes | memoryview) -> None:
+        """Keep a part of a payload for the parts to come: as it is, or copied, next to those copied before it."""
+        pieces, size = self._pieces, len(chunk)
+        if size >= _KEPT_BYTES and (isinstance(chunk, bytes) or 4 * size >= memoryview(chunk.obj).nbytes):
+            pieces.append(chunk)
+        elif pieces and isinstance(pieces[-1], bytearray):
+            pieces[-1] += chunk
+        else:
+            pieces.append(bytearray(chunk))

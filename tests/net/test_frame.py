@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +79,25 @@ def test_pieces_together_keep_to_the_limit() -> None:
     assert parser.feed(b"".join(cut(b"y" * LIMIT, 300))) == [b"y" * LIMIT]
     with pytest.raises(ProtocolViolation, match=f"frame of {LIMIT + 1} bytes announced"):
         parser.feed(b"".join(cut(b"z" * (LIMIT + 1), 300))[: LIMIT + 4 * 4])
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 100, 5_000, 20_000])
+@pytest.mark.parametrize("other_bytes", [0, 10_000, 100_000])
+def test_pieces_take_little_memory_however_small_and_whatever_comes_with_them(
+    piece_bytes: int, other_bytes: int
+) -> None:
+    """Of each read a piece, the rest a frame that is handed on at once."""
+    payload, other = bytes(piece_bytes * 300 + 1), bytes(other_bytes)
+    pieces = pairs(payload, piece_bytes)[:-1]
+    parser = FrameParser(1 << 30)
+    tracemalloc.start()
+    try:
+        for head, piece in pieces:
+            parser.feed(head + piece + (frame(other) if other else b""))
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 5 * len(payload) + 10_000
 
 
 def test_an_empty_piece_is_refused() -> None:
