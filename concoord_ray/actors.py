@@ -67,7 +67,7 @@ class RayDiscovery:
         config = self._plan.config
         while True:
             try:
-                view = await asyncio.to_thread(genesis.find_view, self._plan)
+                view = await asyncio.to_thread(genesis.find_valid_view, self._plan)
             except Exception as error:  # Whatever Ray raises while its GCS is away.
                 logger.warning("cannot ask Ray for the first view (%s); trying again", error)
                 await asyncio.sleep(config.report_interval_s)

@@ -219,6 +219,16 @@ def find_view(plan: Plan) -> View | None:
     return None if found is None else msgspec.msgpack.decode(found, type=View)
 
 
+def find_valid_view(plan: Plan) -> View | None:
+    """The view of epoch 0 for those who are to take part: None also if the life is over, or ending.
+
+    Who helps with a start may come to the view when the start was given up and its records are gone, and then decides
+    another. In this order nobody acts on that: a life that still holds its name has the view that it always had.
+    """
+    view = find_view(plan)
+    return view if view is not None and is_held_by(plan) else None
+
+
 def propose_view(plan: Plan, view: View) -> View:
     """Decide the view of epoch 0, unless it is decided; gives what is."""
     internal_kv._internal_kv_put(_view_key(plan), msgspec.msgpack.encode(view), overwrite=False, namespace=_KV)

@@ -11,7 +11,7 @@ import pytest
 from concoord_ray import genesis
 from concoord_ray.config import Config
 from concoord_ray.genesis import Plan
-from concoord_ray.paxos.view import Role
+from concoord_ray.paxos.view import Member, Role, View
 from tests.lifecycle.conftest import Cluster
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -78,6 +78,21 @@ def test_another_life_of_the_same_ensemble_is_another() -> None:
     assert genesis.find_plan("here") == second
     assert first.actor_name(Role.REPLICA, 0) != second.actor_name(Role.REPLICA, 0)
     assert first.group_name != second.group_name
+
+
+def test_a_view_that_is_decided_when_the_life_is_over_is_none() -> None:
+    """Whoever took part in it would leave data of an ensemble that nobody knows."""
+    plan = begun(plan_of())
+    view = View(0, (Member(Role.ACCEPTOR, 0, 1),), (0,), 0)
+    genesis.mark_ending(plan)
+    genesis.erase(plan)
+    assert genesis.propose_view(plan, view) == view
+    assert genesis.find_valid_view(plan) is None
+    again = begun(plan_of())
+    genesis.propose_view(again, view)
+    assert genesis.find_valid_view(again) == view
+    genesis.mark_ending(again)
+    assert genesis.find_valid_view(again) is None
 
 
 def test_what_takes_its_place_does_so_without_a_gap() -> None:
