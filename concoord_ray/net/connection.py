@@ -8,9 +8,9 @@ What is large leaves in pieces, as fast as the network takes them. Small frames 
 and whoever took its place would send them again.
 
 Invariants: ``Handler.opened`` comes first, ``Handler.closed`` exactly once and last, ``Handler.received`` only in
-between and never after ``close()``. Frames are delivered in the order in which they were sent, but for urgent ones,
-and without gaps, until the connection ends; what was sent but not delivered by then is lost, and the layers above send
-it again.
+between and never after ``close()``. Frames are delivered in the order in which they were sent, and without gaps, until
+the connection ends; but urgent ones may overtake the others, and also one another. What was sent but not delivered by
+then is lost, and the layers above send it again.
 
 Bounds: a frame has ``max_frame_bytes``. While the peer does not keep up, frames wait here; above
 ``max_send_buffer_bytes``, the transport's own buffer included, the peer is too slow to be of use and the connection
@@ -63,7 +63,7 @@ class Mark(NamedTuple):
 
     @property
     def has_passed(self) -> bool:
-        """Whether everything before it has left this process, or never will."""
+        """Whether everything before it has left this process for certain, or never will."""
         return not self.connection.is_open or self.connection.left_bytes >= self.position
 
 
@@ -73,8 +73,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_close_timer", "_closing", "_config", "_error", "_feed", "_gone", "_handler", "_loop",
         "_max_frame_bytes", "_outgoing", "_queue_limit_bytes", "_queued_bytes", "_reading_paused", "_received",
-        "_room_wanted", "_transport", "_turn", "_urgent", "_waiting", "_writing_paused", "_written_bytes", "dialed",
-        "dropped", "peer",
+        "_room_wanted", "_transport", "_turn", "_urgent", "_urgent_bytes", "_waiting", "_writing_paused",
+        "_written_bytes", "dialed", "dropped", "peer",
     )  # fmt: skip
 
     def __init__(
@@ -102,6 +102,8 @@ class Connection(asyncio.Protocol):
         self._outgoing: deque[bytes | memoryview] = deque()
         self._urgent: list[bytes] = []
         self._queued_bytes = 0
+        self._urgent_bytes = 0
+        # Without those that went before others: they would make marks pass too early.
         self._written_bytes = 0
         self._queue_limit_bytes = config.max_send_buffer_bytes
         self._turn = turn_of(self._loop)
@@ -133,12 +135,12 @@ class Connection(asyncio.Protocol):
 
     @property
     def left_bytes(self) -> int:
-        """How much of what was sent has reached the kernel."""
+        """How much of what was sent, without what overtook it, has reached the kernel for certain."""
         return self._written_bytes - self._transport.get_write_buffer_size()
 
     def mark(self) -> Mark:
         """The end of what was sent until now."""
-        return Mark(self, self._written_bytes + self._queued_bytes)
+        return Mark(self, self._written_bytes + self._queued_bytes - self._urgent_bytes)
 
     @property
     def has_room(self) -> bool:
@@ -164,9 +166,10 @@ class Connection(asyncio.Protocol):
     def send(self, payload: bytes, *, urgent: bool = False) -> bool:
         """Queue one frame; it leaves when the running handler returns, or at the end of the loop's turn.
 
-        An ``urgent`` one goes before all that waits, if that is more than a piece. Returns False, and drops the frame,
-        if the connection is closing or its send buffer is full (which closes it). True is no promise of delivery.
-        Raises FrameTooLarge, with nothing sent, if ``payload`` is above the limit.
+        An ``urgent`` one goes before all that waits, if that is more than a piece; also before an earlier urgent one
+        that has its place among the others, since less waited then. Returns False, and drops the frame, if the
+        connection is closing or its send buffer is full (which closes it). True is no promise of delivery. Raises
+        FrameTooLarge, with nothing sent, if ``payload`` is above the limit.
         """
         length = len(payload)
         if not 0 < length <= self._max_frame_bytes:
@@ -182,6 +185,7 @@ class Connection(asyncio.Protocol):
             self._queued_bytes += (length - 1) // _PIECE_BYTES * HEADER_BYTES
         elif urgent and self._queued_bytes > _PIECE_BYTES:
             self._urgent += (pack_length(length), payload)
+            self._urgent_bytes += length + HEADER_BYTES
         else:
             self._outgoing += (pack_length(length), payload)
         self._queued_bytes += length + HEADER_BYTES
@@ -292,6 +296,8 @@ class Connection(asyncio.Protocol):
         """What is urgent, and about a piece of the rest."""
         parts: list[bytes | memoryview] = [*self._urgent]
         self._urgent.clear()
+        self._written_bytes -= self._urgent_bytes
+        self._urgent_bytes = 0
         size = 0
         while self._outgoing and size < _PIECE_BYTES:
             parts += (self._outgoing.popleft(), self._outgoing.popleft())
@@ -336,4 +342,4 @@ class Connection(asyncio.Protocol):
     def _drop_queue(self) -> None:
         self._outgoing.clear()
         self._urgent.clear()
-        self._queued_bytes = 0
+        self._queued_bytes = self._urgent_bytes = 0

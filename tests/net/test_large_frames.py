@@ -89,6 +89,26 @@ def test_a_mark_is_passed_when_everything_before_it_has_left(new_loop: Loop) -> 
     run(new_loop, main())
 
 
+def test_what_overtakes_a_mark_does_not_make_it_pass(new_loop: Loop) -> None:
+    async def main() -> None:
+        connection, transport = over_thin_transport()
+        connection.send(LARGE)
+        await turn()
+        connection.send(b"u" * 1000, urgent=True)
+        mark = connection.mark()
+        parser, arrived = FrameParser(1 << 20), list[bytes]()
+        for _ in range(20):
+            assert mark.has_passed is (LARGE in arrived)
+            if connection._outgoing:
+                for _ in range(200):
+                    connection.send(b"u" * 1000, urgent=True)
+            arrived += parser.feed(transport.writes.pop(0)) if transport.writes else []
+            transport.take()
+        assert LARGE in arrived
+
+    run(new_loop, main())
+
+
 def test_close_sends_all_pieces(new_loop: Loop) -> None:
     async def main() -> None:
         connection, transport = over_thin_transport()
