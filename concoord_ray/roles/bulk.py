@@ -8,9 +8,10 @@ left out comes with a later repetition, or when the peer catches up. What is ``U
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from concoord_ray.paxos.ballot import Ballot
 from concoord_ray.paxos.messages import Decisions, P1b, P2a
@@ -45,8 +46,11 @@ class Lines(Protocol):
         """Send; False if that was in vain."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Slots:
+#: What brings a slot to somebody: the kind of message, its ballot, and the slot.
+_Freight = tuple[type[P1b | P2a | Decisions], Ballot | None, int]
+
+
+class _Large(NamedTuple):
     """What a large message is about."""
 
     kind: type[P1b | P2a | Decisions]
@@ -54,19 +58,58 @@ class _Slots:
     first: int
     last: int
 
-    def brings(self, asked: _Slots) -> bool:
-        """Whether this is, or begins before and reaches into, what somebody wants."""
-        same_kind = self.kind is asked.kind and self.ballot == asked.ballot
-        return same_kind and self.first <= asked.first <= self.last
+    @property
+    def wanted(self) -> _Freight:
+        """What somebody waits for who is sent this: any message that brings its first slot will do."""
+        return self.kind, self.ballot, self.first
+
+    def freight(self) -> Iterator[_Freight]:
+        """All that it brings."""
+        return ((self.kind, self.ballot, slot) for slot in range(self.first, self.last + 1))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _OnItsWay:
     """A large message that was sent, until it has arrived as far as we can know."""
 
-    slots: _Slots
+    large: _Large
     end: Mark | None
-    passed_at_s: float | None = None
+    left_at_s: float = 0.0
+
+
+class _Road:
+    """What is on its way to one member. However much that is, each message costs the same."""
+
+    __slots__ = ("_leaving", "_left", "_under_way")
+
+    def __init__(self) -> None:
+        #: In the order in which they were sent, and so leave and arrive.
+        self._leaving: deque[_OnItsWay] = deque()
+        self._left: deque[_OnItsWay] = deque()
+        #: The last message that brings each.
+        self._under_way: dict[_Freight, _OnItsWay] = {}
+
+    def add(self, sent: _OnItsWay) -> None:
+        """A message was sent."""
+        self._leaving.append(sent)
+        for each in sent.large.freight():
+            self._under_way[each] = sent
+
+    def look(self, now_s: float, patience_s: float) -> None:
+        """See what has left, and forget what left so long ago."""
+        leaving, left = self._leaving, self._left
+        while leaving and ((end := leaving[0].end) is None or end.has_passed):
+            leaving[0].left_at_s = now_s
+            left.append(leaving.popleft())
+        while left and now_s - left[0].left_at_s >= patience_s:
+            arrived = left.popleft()
+            for each in arrived.large.freight():
+                if self._under_way.get(each) is arrived:
+                    del self._under_way[each]
+
+    def brings(self, wanted: _Freight) -> bool:
+        """Whether something under way brings it."""
+        return wanted in self._under_way
 
 
 class Bulk:
@@ -75,48 +118,43 @@ class Bulk:
     def __init__(self, lines: Lines, retransmit_interval_s: float) -> None:
         self._lines = lines
         self._patience_s = _PATIENCE * retransmit_interval_s
-        self._on_their_way: dict[Member, list[_OnItsWay]] = {}
+        self._roads: dict[Member, _Road] = {}
 
     def send(self, sends: Sequence[Send], now_s: float) -> None:
         """Send these, each to whom it should go now."""
         for send in sends:
-            slots = _large(send)
-            to = send.to if slots is None else [each for each in send.to if self._may_send(each, slots, now_s)]
+            large = _large(send)
+            to = send.to if large is None else [each for each in send.to if self._may_send(each, large, now_s)]
             if not to:
                 continue
             payload = encode(send.message)
             is_urgent = type(send.message) in URGENT
             for member in to:
-                if self._lines.send(member, payload, urgent=is_urgent) and slots is not None:
-                    self._on_their_way.setdefault(member, []).append(_OnItsWay(slots, self._lines.mark(member)))
+                if self._lines.send(member, payload, urgent=is_urgent) and large is not None:
+                    self._roads.setdefault(member, _Road()).add(_OnItsWay(large, self._lines.mark(member)))
 
     def disconnected(self, member: Member) -> None:
         """What was on its way to a member may be lost."""
-        self._on_their_way.pop(member, None)
+        self._roads.pop(member, None)
 
-    def _may_send(self, to: Member, slots: _Slots, now_s: float) -> bool:
-        sent = self._on_their_way.get(to)
-        if sent is not None:
-            sent[:] = [each for each in sent if not self._has_arrived(each, now_s)]
-            if any(each.slots.brings(slots) for each in sent):
+    def _may_send(self, to: Member, large: _Large, now_s: float) -> bool:
+        road = self._roads.get(to)
+        if road is not None:
+            road.look(now_s, self._patience_s)
+            if road.brings(large.wanted):
                 return False
         return self._lines.has_room(to)
 
-    def _has_arrived(self, one: _OnItsWay, now_s: float) -> bool:
-        if one.passed_at_s is None and (one.end is None or one.end.has_passed):
-            one.passed_at_s = now_s
-        return one.passed_at_s is not None and now_s - one.passed_at_s >= self._patience_s
 
-
-def _large(send: Send) -> _Slots | None:
+def _large(send: Send) -> _Large | None:
     """What a message is about, if it is large."""
     message = send.message
     if isinstance(message, P2a):
         if len(message.value) > _LARGE_BYTES:
-            return _Slots(P2a, message.ballot, message.slot, message.slot)
+            return _Large(P2a, message.ballot, message.slot, message.slot)
     elif isinstance(message, P1b):
         if sum(len(pvalue.value) for pvalue in message.accepted) > _LARGE_BYTES:
-            return _Slots(P1b, message.ballot, message.from_slot, message.from_slot)
+            return _Large(P1b, message.ballot, message.from_slot, message.from_slot)
     elif isinstance(message, Decisions) and sum(map(len, message.values)) > _LARGE_BYTES:
-        return _Slots(Decisions, None, message.first_slot, message.first_slot + len(message.values) - 1)
+        return _Large(Decisions, None, message.first_slot, message.first_slot + len(message.values) - 1)
     return None

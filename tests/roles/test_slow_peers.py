@@ -35,8 +35,14 @@ class Lines:
         self.wanted: dict[Member, Callable[[], None]] = {}
         self.closed: list[Member] = []
         self.urgent: list[bool] = []
-        #: Whether everything sent has left.
-        self.has_passed = False
+        #: Whether everything sent has left, and how often somebody has looked.
+        self.has_left = False
+        self.looks = 0
+
+    @property
+    def has_passed(self) -> bool:
+        self.looks += 1
+        return self.has_left
 
     def has_room(self, to: Member) -> bool:
         return to not in self.crowded
@@ -158,9 +164,9 @@ def test_a_large_value_is_repeated_long_after_it_has_left_or_when_its_connection
     one, other = P2a(0, BALLOT, 5, LARGE), P2a(0, BALLOT, 6, LARGE)
     assert sent_to(lines, bulk, one, 0.0) == sent_to(lines, bulk, other, 0.0) == [QUICK]
     assert sent_to(lines, bulk, one, 100.0) == sent_to(lines, bulk, other, 100.0) == []
-    lines.has_passed = True
+    lines.has_left = True
     assert sent_to(lines, bulk, one, 101.0) == sent_to(lines, bulk, one, 102.9) == []
-    lines.has_passed = False
+    lines.has_left = False
     assert sent_to(lines, bulk, one, 103.1) == [QUICK]
     assert sent_to(lines, bulk, one, 106.0) == []
     bulk.disconnected(QUICK)
@@ -175,6 +181,30 @@ def test_a_page_of_decisions_is_not_sent_while_another_that_brings_its_first_slo
     assert sent_to(lines, bulk, Decisions(0, 6, (LARGE, LARGE), 8), 0.1) == []
     assert sent_to(lines, bulk, Decisions(0, 7, (LARGE,), 8), 0.1) == [QUICK]
     assert sent_to(lines, bulk, P2a(0, BALLOT, 5, LARGE), 0.1) == [QUICK]
+
+
+def test_a_value_costs_the_same_however_many_are_on_their_way() -> None:
+    lines = Lines()
+    bulk = to_peers(lines)
+    values = [P2a(0, BALLOT, slot, LARGE[: 70 << 10]) for slot in range(300)]
+    for value in values:
+        assert sent_to(lines, bulk, value, 0.0) == [QUICK]
+    assert all(sent_to(lines, bulk, value, 0.1) == [] for value in values)
+    assert lines.looks <= 2 * len(values)
+    lines.has_left = True
+    assert sent_to(lines, bulk, values[0], 0.2) == []
+    assert lines.looks <= 3 * len(values) + 1
+    assert all(sent_to(lines, bulk, value, 2.3) == [QUICK] for value in values)
+
+
+def test_a_page_that_left_later_is_not_forgotten_with_one_that_has_the_same_slots() -> None:
+    lines = Lines()
+    bulk = to_peers(lines)
+    assert sent_to(lines, bulk, Decisions(0, 5, (LARGE, LARGE), 7), 0.0) == [QUICK]
+    lines.has_left = True
+    assert sent_to(lines, bulk, Decisions(0, 4, (LARGE, LARGE, LARGE), 7), 1.0) == [QUICK]
+    assert sent_to(lines, bulk, Decisions(0, 6, (LARGE,), 7), 2.5) == []
+    assert sent_to(lines, bulk, Decisions(0, 6, (LARGE,), 7), 5.0) == [QUICK]
 
 
 def test_what_shows_that_somebody_lives_is_urgent_and_values_are_not() -> None:
