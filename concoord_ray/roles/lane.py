@@ -7,6 +7,12 @@ The hand-over costs as much as everything else that a leader does for a small co
 quick are executed on the loop itself, while nothing is before them on the thread: a kind of call (class and method) is
 quick once it has run ``inline_after_runs`` times in a row within ``quick_call_s`` each, and a single run beyond
 ``slow_call_s`` is held against it for much longer. Either way jobs are executed in order, and never two at once.
+
+The price: a call that has been quick, and takes a second this time, holds up the loop for that second. It happens once
+to a kind of call, on each replica: on all of them at once, mostly, since all execute the same slot. If it takes longer
+than an election timeout another replica may come to lead. Nothing is lost by that, and the status, which is answered on
+a loop of its own, names the call meanwhile. A slot's time cannot be known before it is executed, and to move a call to
+another thread once it runs is not possible.
 """
 
 from __future__ import annotations
