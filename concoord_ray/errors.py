@@ -53,11 +53,15 @@ class Overloaded(ConcoordError):
 
 
 class CallCancelled(ConcoordError):
-    """The call was withdrawn before it took effect."""
+    """The call was withdrawn. If it waited already, what its method did before that is done."""
 
 
 class CallTimeout(ConcoordError, TimeoutError):
-    """No answer within the ``timeout`` given to ``.options(timeout=...)``. The call was withdrawn: safe to retry."""
+    """No answer within the ``timeout`` given to ``.options(timeout=...)``. The call was withdrawn.
+
+    Safe to retry if it had not run, or if all that its method does is wait, as ``acquire``. What a method did before it
+    began to wait is done: ``Condition.wait`` has given its lock up. The message says which.
+    """
 
 
 class Unauthorized(ConcoordError):

@@ -67,10 +67,12 @@ class Method(Generic[P, R]):
     def options(self, *, timeout: float | None = None) -> Method[P, R]:
         """This method with a limit, in seconds, on the time to the reply; past it the call is withdrawn.
 
-        When that is confirmed, or the call was never sent, CallTimeout is raised: a retry is safe. When it is not
-        within ``withdrawal_grace_s`` more, for want of a leader or since a slow method holds it up, OutcomeUnknown: it
-        may have been applied, or may yet be. On every path: of ``.remote()``, the ref raises them. That is also bounded
-        by ``ray.get(ref, timeout=...)`` and ``ray.cancel(ref)`` as every Ray call.
+        When that is confirmed, or the call was never sent, CallTimeout is raised: a retry is safe, unless the method
+        did something before it began to wait. ``Condition.wait`` has given its lock up; its own ``timeout`` argument,
+        ``wait(timeout=...)``, takes it again. When it is not confirmed within ``withdrawal_grace_s`` more, for want of
+        a leader or since a slow method holds it up, OutcomeUnknown: it may have been applied, or may yet be. On every
+        path: of ``.remote()``, the ref raises them. That is also bounded by ``ray.get(ref, timeout=...)`` and
+        ``ray.cancel(ref)`` as every Ray call.
 
         Raises TypeError or ValueError if ``timeout`` is neither a positive number nor None, for no limit.
         """

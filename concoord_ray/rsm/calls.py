@@ -17,14 +17,13 @@ from typing import Any
 
 from concoord_ray.config import Config
 from concoord_ray.errors import (
-    CallCancelled,
-    CallTimeout,
     ConfigurationError,
     FrameTooLarge,
     OutcomeUnknown,
     Overloaded,
 )
 from concoord_ray.paxos.membership import Size
+from concoord_ray.rsm import withdrawn
 from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.command import Cancel, Entry, ExpireSession, OpenSession, Outcome, Reply, Resize, Withdrawal
 from concoord_ray.rsm.context import CallContext, Scope, entered
@@ -46,10 +45,6 @@ _SMALL_BYTES = 1 << 10
 
 #: So many sessions are named in a slot.
 _MOST_CROWDED = 1000
-
-_CANCELLED = CallCancelled("The call was cancelled: it did not run, or what it was granted was given back.")
-_TASK_ENDED = CallCancelled("The Ray task that made this call has ended; the call was withdrawn.")
-_TIMED_OUT = CallTimeout("The call's own timeout was over; it was withdrawn, and had no effect.")
 
 
 @dataclass(slots=True)
@@ -141,8 +136,8 @@ class Calls:
                     given_up[seq] = parked[seq]
         self._withdraw(given_up.values())
         for seq in given_up:
-            cancelled = refuse(_CANCELLED)
-            self._applied.replies.append(Reply(session.id, seq, cancelled.outcome, cancelled.payload))
+            told = withdrawn.cancelled()
+            self._applied.replies.append(Reply(session.id, seq, told.outcome, told.payload))
 
     # Bounds. They are of the replicated state, or of the log, so every replica refuses the same.
 
@@ -243,7 +238,7 @@ class Calls:
         waiters = [waiter for waiter in session.parked.values() if waiter.owner.scope == scope]
         self._withdraw(waiters)
         for waiter in waiters:
-            self._keep(session, waiter.seq, refuse(_TASK_ENDED))
+            self._keep(session, waiter.seq, withdrawn.task_ended())
         self._release(session, [scope])
 
     def _tell_losing(self, session: Session, scopes: list[Scope]) -> None:
@@ -260,20 +255,20 @@ class Calls:
 
     def _cancel(self, session: Session, command: Cancel) -> Withdrawal:
         seq = command.seq
-        cancelled = refuse(_TIMED_OUT if command.timed_out else _CANCELLED)
         waiter = session.parked.get(seq)
+        told = withdrawn.timed_out(waiter) if command.timed_out else withdrawn.cancelled()
         if waiter is not None:
             self._withdraw((waiter,))
-            self._keep(session, seq, cancelled)
+            self._keep(session, seq, told)
             return Withdrawal.WITHDRAWN
         answer = session.answers.get(seq)
         if answer is not None and answer.grant is not None and not command.timed_out:
             with entered(self._own_context()):
                 answer.grant.primitive.give_back(answer.grant.detail)
-            self._keep(session, seq, cancelled)
+            self._keep(session, seq, told)
             return Withdrawal.GIVEN_BACK
         if answer is None and seq not in session.acknowledged:
-            self._keep(session, seq, cancelled)  # A tombstone: if the call is still on its way, it will not run.
+            self._keep(session, seq, told)  # A tombstone: if the call is still on its way, it will not run.
             return Withdrawal.WITHDRAWN
         return Withdrawal.APPLIED
 

@@ -214,7 +214,7 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
 class Withdrawal(IntEnum):
     """What a ``Cancel`` found."""
 
-    #: The call had not run and never will.
+    #: The call had not run and never will, or it waited and waits no more.
     WITHDRAWN = 0
     #: The call had run, and what it granted was given back.
     GIVEN_BACK = 1

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from concoord_ray.objects.condition import Condition
 from concoord_ray.objects.counter import Counter
 from concoord_ray.objects.lock import Lock
 from concoord_ray.objects.semaphore import Semaphore
-from concoord_ray.rsm.command import Acknowledge, Cancel, Withdrawal
+from concoord_ray.rsm.command import Acknowledge, Cancel, Reply, Withdrawal
+from concoord_ray.rsm.methods import when
+from concoord_ray.rsm.wire import decode_refusal
 from tests.rsm.log import Log, calling, refused, result
 from tests.rsm.samples import Blocker
+
+
+class Gate:
+    """Never opens."""
+
+    @when(lambda self: False)
+    def enter(self) -> None:
+        raise AssertionError("it is shut")
 
 
 def test_a_parked_call_that_is_cancelled_leaves_the_queue() -> None:
@@ -170,3 +181,32 @@ def test_a_cancelled_wait_leaves_the_other_objects_alone() -> None:
     client.send(Cancel(parked))
     client.call(blocker, "put_permit")
     assert result(client.read(blocker, "describe")) == "<DLock unlocked> <DSemaphore count=1>"
+
+
+def text(reply: Reply) -> str:
+    assert refused(reply) == "CallTimeout"
+    return decode_refusal(reply.payload).message
+
+
+def test_a_timeout_of_what_has_not_run_says_that_a_retry_is_safe() -> None:
+    log = Log()
+    client = log.open()
+    late = client.entry(calling(client.create(Counter), "increment"))
+    client.send(Cancel(late.seq, timed_out=True))
+    (unsent,) = log.decide(late)
+    guarded = client.park(client.create(Gate), "enter")
+    told, _ = client.send(Cancel(guarded, timed_out=True))
+    for reply in (unsent, told):
+        assert "had no effect: a retry is safe" in text(reply)
+
+
+def test_a_timeout_of_a_method_that_waits_says_that_what_it_did_before_is_done() -> None:
+    """``Condition.wait`` has given its lock up: another has it, and a retry raises."""
+    log = Log()
+    client, other = log.open(), log.open()
+    condition = client.create(Condition)
+    client.call(condition, "acquire")
+    told, _ = client.send(Cancel(client.park(condition, "wait"), timed_out=True))
+    assert other.call(condition, "acquire", blocking=False) is True
+    assert "had no effect" not in text(told)
+    assert "Condition.wait has given its lock up" in text(told)
