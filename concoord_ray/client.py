@@ -162,11 +162,18 @@ class Client:
             window.leave(size_bytes)
 
     async def turn(self, flags: MethodFlag) -> None:
-        """Wait until another call may be awaited. Raises Overloaded if it may be one that others wait for."""
+        """Wait until another call may be awaited. Raises Overloaded if it may be one that others wait for.
+
+        Whoever has no call to make after all has to ``pass_turn``.
+        """
         if flags & MethodFlag.PARKS:
             self.windows.check(may_park=True)
         else:
             await self.windows.plain.turn()
+
+    def pass_turn(self, flags: MethodFlag) -> None:
+        """Let the next one in."""
+        self.windows.of(may_park=bool(flags & MethodFlag.PARKS)).pass_turn()
 
     def number(self, command: Command, readonly: bool, task: str = "", timeout_s: float | None = None) -> Entry:
         """Number a command that travels by another way, through a gateway. Waits for the session to be open.

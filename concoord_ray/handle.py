@@ -102,7 +102,11 @@ class Method(Generic[P, R]):
         args, kwargs = await resolved_async(args, kwargs)
         client = self._handle.concoord_attachment().client
         await client.turn(self._flags)
-        command = self._command(client, args, kwargs)
+        try:
+            command = self._command(client, args, kwargs)
+        except BaseException:  # An argument that cannot be pickled.
+            client.pass_turn(self._flags)
+            raise
         result: R = await client.call_async(
             command, readonly=self._is_readonly, timeout_s=self._timeout_s, flags=self._flags
         )

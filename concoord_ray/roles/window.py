@@ -16,15 +16,22 @@ from concoord_ray.roles.calls import Waker, waker_of
 
 
 class Window:
-    """Counts calls and the bytes of their arguments. Thread-safe."""
+    """Counts calls and the bytes of their arguments. Thread-safe.
+
+    Whoever waits is woken when there is room: by one that leaves, and by each that enters and leaves more room, so that
+    the end of one large call lets in all the small ones that fit. Not more are woken than may enter.
+    """
 
     def __init__(self, calls: int, size_bytes: int) -> None:
-        self._lock = threading.Lock()
+        # A coroutine that is destroyed leaves, and the garbage collector may destroy one anywhere, also in here.
+        self._lock = threading.RLock()
         self._calls = 0
         self._bytes = 0
         self._max_calls = calls
         self._max_bytes = size_bytes
         self._turns: deque[tuple[Waker, asyncio.Future[None]]] = deque()
+        #: How many have been given a turn, and have not come to know of it.
+        self._coming = 0
 
     @property
     def is_full(self) -> bool:
@@ -41,50 +48,61 @@ class Window:
         with self._lock:
             self._calls += 1
             self._bytes += size_bytes
+            if self._turns:
+                self._wake_next()
 
     def leave(self, size_bytes: int) -> None:
         """One has ended."""
         with self._lock:
             self._calls -= 1
             self._bytes -= size_bytes
-            turn = self._turns.popleft() if self._turns and not self.is_full else None
-        if turn is not None:
-            waker, future = turn
-            waker.wake(future)
+            if self._turns:
+                self._wake_next()
 
     async def turn(self) -> None:
-        """Wait until another call may enter; in order of arrival."""
+        """Wait until another call may enter; in order of arrival. Who does not enter then has to ``pass_turn``."""
         has_waited = False
-        while (future := self._queue_up(is_first=has_waited)) is not None:
+        while (future := self._queue_up(has_waited=has_waited)) is not None:
             has_waited = True
             try:
                 await future
-            except asyncio.CancelledError:
-                self._give_turn(future)
+            except BaseException:  # Cancelled, or destroyed.
+                self._give_up(future)
                 raise
 
-    def _queue_up(self, *, is_first: bool) -> asyncio.Future[None] | None:
-        """Stand in line, if there is one; a future for when it is our turn."""
+    def pass_turn(self) -> None:
+        """Whoever had a turn does not enter: it is for the next."""
         with self._lock:
+            self._wake_next()
+
+    def _wake_next(self) -> None:
+        if self._turns and self._calls + self._coming < self._max_calls and self._bytes < self._max_bytes:
+            self._coming += 1
+            waker, future = self._turns.popleft()
+            waker.wake(future)
+
+    def _queue_up(self, *, has_waited: bool) -> asyncio.Future[None] | None:
+        """Stand in line, if there is one, as the first if we have waited; a future for when it is our turn."""
+        with self._lock:
+            if has_waited:
+                self._coming -= 1
             if not self.is_full:
                 return None
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
-            stand = self._turns.appendleft if is_first else self._turns.append
+            stand = self._turns.appendleft if has_waited else self._turns.append
             stand((waker_of(loop), future))
             return future
 
-    def _give_turn(self, future: asyncio.Future[None]) -> None:
+    def _give_up(self, future: asyncio.Future[None]) -> None:
         """Whoever does not come any more must not keep a turn that was given to it."""
         with self._lock:
             for turn in self._turns:
                 if turn[1] is future:
                     self._turns.remove(turn)
                     return
-            turn_of_next = self._turns.popleft() if self._turns and not self.is_full else None
-        if turn_of_next is not None:
-            waker, next_future = turn_of_next
-            waker.wake(next_future)
+            self._coming -= 1
+            self._wake_next()
 
 
 class Windows:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
+from concoord_ray.client import Client
 from concoord_ray.errors import Overloaded
+from concoord_ray.handle import Handle
+from concoord_ray.roles.calls import Waker
 from concoord_ray.roles.window import Window, Windows
+from concoord_ray.rsm.command import ObjectInfo
 
 PATIENCE_S = 20.0
 
@@ -65,6 +70,81 @@ def test_a_turn_is_not_lost_with_who_does_not_come_any_more() -> None:
         window.leave(1)  # For the first, whose task is cancelled before it hears of it.
         first.cancel()
         await asyncio.wait_for(third, PATIENCE_S)
+
+    asyncio.run(main())
+
+
+def test_all_who_fit_are_let_in_when_a_large_call_has_ended() -> None:
+    async def main() -> None:
+        window = Window(5, 100)
+        window.enter(100)
+        order: list[int] = []
+        tasks = [asyncio.create_task(turns(window, order, n)) for n in range(10)]
+        await settle()
+        window.leave(100)
+        await asyncio.wait_for(asyncio.gather(*tasks[:5]), PATIENCE_S)
+        await settle()
+        assert order == list(range(5))
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(main())
+
+
+def test_not_more_are_woken_than_may_enter(monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[object] = []
+    really_wake = Waker.wake
+
+    def wake(waker: Waker, future: asyncio.Future[None]) -> None:
+        woken.append(future)
+        really_wake(waker, future)
+
+    monkeypatch.setattr(Waker, "wake", wake)
+
+    async def main() -> None:
+        window = Window(10, 100)
+        order: list[int] = []
+        tasks = [asyncio.create_task(turns(window, order, n)) for n in range(30)]
+        await settle()
+        for _ in range(5):
+            window.leave(1)
+        await settle()
+        assert order == list(range(15))
+        assert len(woken) == 5
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(main())
+
+
+def test_the_turn_of_a_call_that_cannot_be_made_is_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument that cannot be pickled: the call neither enters nor leaves."""
+    windows = Windows(100, 1000, "this process")
+
+    class Attached:
+        """A client that sends nothing."""
+
+        turn, pass_turn = Client.turn, Client.pass_turn
+
+        def __init__(self) -> None:
+            self.client = self
+            self.windows = windows
+
+        async def call_async(self, *_: Any, **__: Any) -> str:
+            return "called"
+
+    attached = Attached()
+    monkeypatch.setattr(Handle, "concoord_attachment", lambda _: attached)
+    method = Handle[Any]("here", "e", ObjectInfo(1, None, "Sample", {"method": 0})).method
+
+    async def main() -> None:
+        windows.plain.enter(1000)
+        bad, good = asyncio.create_task(method.aio(threading.Lock())), asyncio.create_task(method.aio(1))
+        await settle()
+        windows.plain.leave(1000)
+        with pytest.raises(TypeError, match="pickle"):
+            await bad
+        assert await asyncio.wait_for(good, PATIENCE_S) == "called"
 
     asyncio.run(main())
 
