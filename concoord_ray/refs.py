@@ -74,19 +74,20 @@ class RefWatcher:
         with self._lock:
             self._push(ref, client, entry, now_s, _FIRST_LOOK_S)
             due = self._take_due(now_s) if now_s >= self._next_look_s else []
-        for at in range(0, len(due), _LOOK_AT_ONCE):
-            self._look(due[at : at + _LOOK_AT_ONCE], now_s)
+        if due:
+            self._look(due, now_s)
 
     def _push(self, ref: Any, client: Client, entry: Entry, now_s: float, after_s: float) -> None:
         heapq.heappush(self._looks, _Look(now_s + after_s, next(self._orders), after_s, ref, client, entry))
 
     def _take_due(self, now_s: float) -> list[_Look]:
-        self._next_look_s = now_s + _FIRST_LOOK_S
-        due = []
-        while self._looks and self._looks[0].at_s <= now_s:
+        due: list[_Look] = []
+        while self._looks and self._looks[0].at_s <= now_s and len(due) < _LOOK_AT_ONCE:
             look = heapq.heappop(self._looks)
             if not look.client.is_closed:  # Otherwise its session is gone, and its ref of another connection to Ray.
                 due.append(look)
+        if len(due) < _LOOK_AT_ONCE:  # Else the next call goes on.
+            self._next_look_s = now_s + _FIRST_LOOK_S
         return due
 
     def make_room(self, client: Client, *, may_park: bool) -> None:
@@ -118,7 +119,14 @@ class RefWatcher:
     def _look(self, due: list[_Look], now_s: float, count: int | None = None, timeout_s: float = 0.0) -> None:
         refs = [look.ref for look in due]
         count = len(refs) if count is None else count
-        ready = set(ray.wait(refs, num_returns=count, timeout=timeout_s, fetch_local=False)[0])
+        try:
+            ready = set(ray.wait(refs, num_returns=count, timeout=timeout_s, fetch_local=False)[0])
+        except BaseException:  # Ctrl-C: the calls are as unfinished as before.
+            with self._lock:
+                for look in due:
+                    if not look.client.is_closed:
+                        heapq.heappush(self._looks, look)
+            raise
         ended: dict[Client, list[Entry]] = {}
         with self._lock:
             for look in due:
