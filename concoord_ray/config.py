@@ -125,6 +125,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateway_order_wait_s: float = 0.5
     #: Of how many sessions a gateway remembers where they are in line.
     gateway_sequences: int = 10_000
+    #: Of how many calls a gateway remembers that they came: Ray runs those again whose answers were lost on their way.
+    gateway_remembered_calls: int = 50_000
     #: How long, at most, the end of an ensemble waits until its gateways have told everybody who waits in it.
     leave_timeout_s: float = 10.0
 

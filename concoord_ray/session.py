@@ -120,7 +120,10 @@ class Courier:
         return self._leadership.absence()
 
     def submit(self, message: Request | Read, now_s: float, *, was_sent: bool = False) -> None:
-        """Send a message until it is answered. ``was_sent`` says that somebody before us may have sent it already."""
+        """Send a message until it is answered. ``was_sent`` says that somebody before us may have sent it already.
+
+        One that is under way already begins anew, but for that it was sent.
+        """
         size_bytes = len(message.entry.command)
         if size_bytes > self._config.max_payload_bytes:
             text = (
@@ -131,8 +134,11 @@ class Courier:
             self.endings.append(Failed(message.entry.session, message.entry.seq, FrameTooLarge(text)))
             return
         self._orders += 1
-        pending = _Pending(message, now_s, self._orders, sent=int(was_sent))
         key = message.entry.session, message.entry.seq
+        pending = _Pending(message, now_s, self._orders, sent=int(was_sent))
+        before = self._pending.get(key)
+        if before is not None:
+            pending.sent += before.sent
         self._pending[key] = pending
         if self._waiting:
             self._wait(key, pending)

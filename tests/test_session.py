@@ -452,6 +452,16 @@ def test_who_knows_more_says_why_nobody_can_be_reached() -> None:
 # What is certain not to have been taken.
 
 
+def test_what_is_submitted_again_was_sent_all_the_same() -> None:
+    """Ray repeats a call whose answer it has lost, perhaps when the leader is gone."""
+    one = courier(0)
+    one.submit(request(1), 0.0)
+    one.disconnected(0, 0.0)
+    one.submit(request(1), 0.0)
+    assert one.may_have_run(5, 1)
+    assert not one.take_back(5, 1)
+
+
 def test_what_no_leader_took_can_be_taken_back() -> None:
     one = courier(leader=None)
     one.submit(request(1), 0.0)

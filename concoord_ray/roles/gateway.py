@@ -7,8 +7,10 @@ again on its next life, with the same (session, seq), and the log executes each 
 Ray's async actors may start calls in another order than they were submitted. The calls of one session carry their
 place in line, and are forwarded in it.
 
-What Ray runs again our last life may have sent already. Nothing tells such a call from a new one, so in the first
-moments of a life that is not the first every call counts as sent: if it comes to nothing, its outcome is unknown.
+What Ray runs again may have been sent already: if it comes to nothing, its outcome is unknown. Ray does so on the same
+life, if the answer was lost on its way to the caller: so the calls that came last are remembered. And on the next one,
+where nothing tells such a call from a new one: in the first moments of a life that is not the first every call counts
+as sent.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +76,9 @@ class GatewayRole(Follower):
         #: What Ray runs again after our last life has ended was within these bounds, and may have been executed.
         self._refuses_from_s = time.monotonic() + config.session_ttl_s
         self._is_restarted = place.is_restarted
-        #: Of the calls, those that our last life may have sent.
+        #: The calls that came last, ended or not.
+        self._came: OrderedDict[tuple[int, int], None] = OrderedDict()
+        #: Of the calls, those that may have been sent before they came.
         self._repeated: set[tuple[int, int]] = set()
         #: The ensemble is no more.
         self._has_left = False
@@ -85,18 +90,19 @@ class GatewayRole(Follower):
         entry's arguments.
         """
         entry, order = parcel.entry, parcel.order
+        is_repeated = self._may_be_repeated(parcel)
         if self._has_left:
-            raise self.farewell(may_have_run=self._may_be_repeated(parcel))
+            raise self.farewell(may_have_run=is_repeated)
         if values:
             entry = _with_values(entry, values)
         window, size_bytes = self._windows.of(may_park=parcel.may_park), len(entry.command)
-        if window.is_full and time.monotonic() >= self._refuses_from_s:
+        if window.is_full and not is_repeated and time.monotonic() >= self._refuses_from_s:
             if order is not None:
                 self._sequencer.submit(entry.session, order, None)  # Those behind it need not wait for it.
             raise self._windows.refusal(may_park=parcel.may_park)
         window.enter(size_bytes)
         try:
-            ending = await self._ending(entry, parcel)
+            ending = await self._ending(entry, parcel, is_repeated=is_repeated)
         finally:
             window.leave(size_bytes)
         if isinstance(ending, Failed):
@@ -107,7 +113,7 @@ class GatewayRole(Follower):
             return Encoded(ending.payload)
         raise EncodedError(ending.outcome, ending.payload)
 
-    async def _ending(self, entry: Entry, parcel: Parcel) -> Ending:
+    async def _ending(self, entry: Entry, parcel: Parcel, *, is_repeated: bool) -> Ending:
         """Forward an entry, in its turn, and wait for its end."""
         future: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         key = (entry.session, entry.seq)
@@ -115,8 +121,12 @@ class GatewayRole(Follower):
         waiting.append(future)
         if parcel.awaits_loss:
             self._awaiting_loss.add(key)
-        if self._may_be_repeated(parcel):
+        if is_repeated:
             self._repeated.add(key)
+        if not parcel.readonly:
+            self._came[key] = None
+            if len(self._came) > self.node.boot.config.gateway_remembered_calls:
+                self._came.popitem(last=False)
         message = Read(entry) if parcel.readonly else Request(entry)
         if parcel.order is None:
             self._submit(message)
@@ -237,7 +247,11 @@ class GatewayRole(Follower):
         self.perform()
 
     def _may_be_repeated(self, parcel: Parcel) -> bool:
-        return self._is_restarted and not parcel.readonly and time.monotonic() < self._refuses_from_s
+        if parcel.readonly:
+            return False
+        key = (parcel.entry.session, parcel.entry.seq)
+        may_be_of_last_life = self._is_restarted and time.monotonic() < self._refuses_from_s
+        return may_be_of_last_life or key in self._came or key in self._calls
 
 
 def _with_values(entry: Entry, values: tuple[Any, ...]) -> Entry:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from concoord_ray.answers import EncodedError
-from concoord_ray.errors import CallTimeout, NoSuchObject, OutcomeUnknown, QuorumLost
+from concoord_ray.errors import CallTimeout, NoSuchObject, OutcomeUnknown, Overloaded, QuorumLost
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles.boot import Whereabouts
 from concoord_ray.roles.gateway import GatewayRole, Parcel
@@ -23,12 +23,13 @@ PATIENCE_S = 10.0
 FIRST_MOMENTS_S = 0.4
 
 
-def gateway(*, is_restarted: bool = False, leader: bool = True) -> GatewayRole:
+def gateway(*, is_restarted: bool = False, leader: bool = True, **settings: Any) -> GatewayRole:
     config = {
         "session_ttl_s": FIRST_MOMENTS_S,
         "quorum_timeout_s": 0.1,
         "gateway_order_wait_s": 30.0,
         "withdrawal_grace_s": 0.2,
+        **settings,
     }
     made = GatewayRole(
         boot(Role.GATEWAY, **config), Whereabouts("127.0.0.1", "node", 1, is_restarted=is_restarted), NoDiscovery()
@@ -145,6 +146,57 @@ def test_a_repeated_call_that_is_answered_is_as_any_other(sent: Sent) -> None:
         one.receive(LEADER, [Reply(7, 1, Outcome.PLAIN, encode_plain(True))])
         assert await endings(calls) == [True]
         assert one._repeated == set()
+
+    run(test())
+
+
+@pytest.mark.parametrize("was_answered", [False, True])
+def test_what_ray_runs_again_on_the_same_life_may_have_run(was_answered: bool) -> None:
+    """The answer was lost on its way to the caller, and then the leader."""
+
+    async def test() -> None:
+        one = gateway()
+        first = await called(one, parcel(1, timeout_s=0.1))
+        if was_answered:
+            one.receive(LEADER, [Reply(7, 1, Outcome.PLAIN, encode_plain(True))])
+            assert await endings(first) == [True]
+        one.disconnected(LEADER)
+        again = await called(one, parcel(1, timeout_s=0.1), parcel(-1, readonly=True, timeout_s=0.1))
+        assert await endings(again) == [OutcomeUnknown, CallTimeout]
+        assert one._repeated == set()
+        unsent = await called(one, parcel(2, timeout_s=0.1))
+        assert await endings(unsent) == [CallTimeout]
+        again = await called(one, parcel(1))
+        await asyncio.wait_for(one.leave(), PATIENCE_S)
+        late = await called(one, parcel(1), parcel(3))
+        assert await endings([*again, *late]) == [OutcomeUnknown, OutcomeUnknown, NoSuchObject]
+
+    run(test())
+
+
+def test_a_full_gateway_does_not_say_of_what_may_have_run_that_it_was_not_sent() -> None:
+    async def test() -> None:
+        one = gateway(max_calls_per_gateway=1)
+        await asyncio.sleep(FIRST_MOMENTS_S)
+        first = await called(one, parcel(1))
+        one.receive(LEADER, [Reply(7, 1, Outcome.PLAIN, encode_plain(True))])
+        assert await endings(first) == [True]
+        other = await called(one, parcel(2))
+        again = await called(one, parcel(1), parcel(3))
+        one.receive(LEADER, [Reply(7, seq, Outcome.PLAIN, encode_plain(True)) for seq in (1, 2)])
+        assert await endings([*other, *again]) == [True, True, Overloaded]
+
+    run(test())
+
+
+def test_only_so_many_calls_are_remembered() -> None:
+    async def test() -> None:
+        one = gateway(gateway_remembered_calls=10)
+        for seq in range(1, 30):
+            calls = await called(one, parcel(seq))
+            one.receive(LEADER, [Reply(7, seq, Outcome.PLAIN, encode_plain(True))])
+            await endings(calls)
+        assert [seq for _, seq in one._came] == list(range(20, 30))
 
     run(test())
 
