@@ -4,8 +4,9 @@ Pure: ``client`` (a process's own connection) and ``roles.gateway`` step it and 
 
 - A ``Courier`` holds every unanswered message and sends it, unchanged, to each new leader (``leadership``) until its
   reply comes.
-- A ``Session`` numbers the commands of one process, says which replies it has (each entry carries acknowledgements, and
-  is itself re-sent until answered, so none are lost), and keeps its lease.
+- A ``Session`` numbers the commands of one process, says which replies it has, and keeps its lease. Acknowledgements
+  travel with what its own courier carries, which is re-sent until it is answered; those of an entry that was given up
+  travel with another. So none is lost. What goes through a gateway carries none: it may never get there.
 
 What ``Courier`` gives up on after ``quorum_timeout_s`` without a leader is told apart: a call that no leader was ever
 sent fails with ``QuorumLost`` and may be retried; any other with ``OutcomeUnknown``.
@@ -29,7 +30,6 @@ from concoord_ray.leadership import Absence, Leadership
 from concoord_ray.rsm.command import (
     Acknowledge,
     Busy,
-    CloseSession,
     Command,
     Entry,
     KeepAlive,
@@ -46,6 +46,7 @@ from concoord_ray.rsm.sessions import Intervals
 from concoord_ray.rsm.wire import encode_message
 
 Key = tuple[int, int]
+Acks = tuple[tuple[int, int], ...]
 
 
 class ToReplica(NamedTuple):
@@ -103,6 +104,8 @@ class Courier:
         self._offer = _FIRST_OFFER
         self._offer_at_s = now_s
         self._was_refused = False
+        #: The acknowledgements of entries that were given up, with their sessions.
+        self._unheard: list[tuple[int, Acks]] = []
         #: Since when the leader has answered nothing but that it is busy.
         self._busy_since_s: float | None = None
 
@@ -131,6 +134,7 @@ class Courier:
                 f"sent. Pass large data by reference, as a path or a key, or start the ensemble with a larger "
                 f"max_frame_bytes."
             )
+            self._drop(message.entry)
             self.endings.append(Failed(message.entry.session, message.entry.seq, FrameTooLarge(text)))
             return
         self._orders += 1
@@ -160,7 +164,18 @@ class Courier:
 
     def forget(self, session: int, seq: int) -> None:
         """Nobody waits for this reply any more."""
-        self._pending.pop((session, seq), None)
+        pending = self._pending.pop((session, seq), None)
+        if pending is not None:
+            self._drop(pending.message.entry)
+
+    def take_unheard(self, session: int) -> list[Acks]:
+        """The acknowledgements that were carried by entries that were given up: they may not have reached the log."""
+        unheard, self._unheard = self._unheard, []
+        return [acks for owner, acks in unheard if owner == session]
+
+    def _drop(self, entry: Entry) -> None:
+        if entry.acks:
+            self._unheard.append((entry.session, entry.acks))
 
     def receive(self, index: int, message: ServiceMessage, now_s: float) -> None:
         """Step with a message from the replica at ``index``."""
@@ -203,7 +218,7 @@ class Courier:
             patience = now_s - self._config.quorum_timeout_s
             for key, pending in list(self._pending.items()):
                 if pending.since_s <= patience:
-                    del self._pending[key]
+                    self.forget(*key)
                     self.endings.append(Failed(*key, self._no_leader(pending)))
 
     # A busy leader.
@@ -260,7 +275,7 @@ class Courier:
             if pending is None or pending.since_s > patience:
                 self._waiting.append((order, key))
                 continue
-            del self._pending[key]
+            self.forget(*key)
             error: ConcoordError = Overloaded(f"{text} It was not executed; retry later.")
             if pending.may_have_run:
                 error = OutcomeUnknown(f"{text} One before it may have executed it: look at the object before a retry.")
@@ -301,7 +316,6 @@ class Session:
 
     def __init__(self, courier: Courier, config: Config, *, nonce: int, description: str, now_s: float) -> None:
         self.id: int | None = None
-        self.has_ended = False
         self._courier = courier
         self._config = config
         self._nonce = nonce
@@ -334,10 +348,11 @@ class Session:
         """Whether this ending is the reply to ``open``."""
         return ending.session == 0 and ending.seq == self._nonce
 
-    def entry(self, command: Command, *, readonly: bool = False) -> Entry:
-        """Number a command. The entry must be submitted, here or through a gateway, and its reply acknowledged.
+    def entry(self, command: Command, *, readonly: bool = False, travels: bool = False) -> Entry:
+        """Number a command. The entry must be submitted to our courier, unless it ``travels`` through a gateway.
 
-        Reads are numbered apart, downwards: they never enter the log, and would leave holes in what it acknowledges.
+        Its reply must be acknowledged. Reads are numbered apart, downwards: they never enter the log, and would leave
+        holes in what it acknowledges.
         """
         if self.id is None:
             raise RuntimeError("the session is not open yet")
@@ -346,7 +361,7 @@ class Session:
             return Entry(self.id, self._next_read, (), encode_message(command))
         seq = self._next_seq
         self._next_seq += 1
-        acks = self._unacknowledged.ranges()
+        acks: Acks = () if travels else self._unacknowledged.ranges()
         if acks:
             self._unacknowledged = Intervals()
             self._acknowledge_at_s = None
@@ -354,14 +369,12 @@ class Session:
 
     def acknowledge(self, seq: int, now_s: float) -> None:
         """The process has the reply to ``seq``, or has given the call up for good."""
-        self._unacknowledged.add(seq, seq)
+        self._add(seq, seq, now_s)
+
+    def _add(self, first: int, last: int, now_s: float) -> None:
+        self._unacknowledged.add(first, last)
         if self._acknowledge_at_s is None:
             self._acknowledge_at_s = now_s + self._config.acknowledge_interval_s
-
-    def put_back(self, entry: Entry) -> None:
-        """The entry may never have reached the log: another one has to carry its acknowledgements."""
-        for first, last in entry.acks:
-            self._unacknowledged.add(first, last)
 
     def kept(self, message: Kept) -> None:
         """The leader has renewed the lease."""
@@ -372,15 +385,13 @@ class Session:
         """Whether the lease may be over, as far as this process knows: it was last renewed a TTL ago."""
         return self.id is not None and now_s - self._kept_at_s > self._config.session_ttl_s
 
-    def close(self, now_s: float) -> None:
-        """End the session: what it holds is released at once."""
-        self.has_ended = True
-        self._courier.submit(Request(self.entry(CloseSession())), now_s)
-
     def tick(self, now_s: float) -> None:
         """Keep the lease, and say which replies arrived if no call has carried that along."""
-        if self.id is None or self.has_ended or self._courier.leader is None:
+        if self.id is None or self._courier.leader is None:
             return
+        for acks in self._courier.take_unheard(self.id):
+            for first, last in acks:
+                self._add(first, last, now_s)
         if now_s >= self._keep_alive_at_s:
             self._keep_alive_at_s = now_s + self._keep_alive_interval_s
             self._courier.outbox.append(ToReplica(self._courier.leader, KeepAlive(self.id, int(now_s * 1e9))))

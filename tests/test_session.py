@@ -8,10 +8,8 @@ from concoord_ray.config import Config
 from concoord_ray.errors import OutcomeUnknown, Overloaded, QuorumLost
 from concoord_ray.leadership import Absence
 from concoord_ray.rsm.command import (
-    Acknowledge,
     Busy,
     Cancel,
-    CloseSession,
     Entry,
     KeepAlive,
     Kept,
@@ -520,38 +518,6 @@ def test_commands_are_numbered_from_1_and_reads_apart() -> None:
     assert seqs == [1, -1, 2, -2, -3, 3]
 
 
-def test_the_next_command_carries_the_acknowledgements() -> None:
-    one, _ = session()
-    for seq in (1, 2, 3, 7):
-        one.acknowledge(seq, 0.0)
-    assert one.entry(Cancel(0)).acks == ((1, 3), (7, 7))
-    assert one.entry(Cancel(0)).acks == ()
-
-
-def test_what_an_entry_carried_that_was_never_sent_another_one_carries() -> None:
-    one, _ = session()
-    for seq in (1, 2, 3, 7):
-        one.acknowledge(seq, 0.0)
-    one.put_back(one.entry(Cancel(0)))
-    assert one.entry(Cancel(0)).acks == ((1, 3), (7, 7))
-
-
-def test_acknowledgements_that_no_command_carries_travel_alone_after_a_while() -> None:
-    one, carrier = session()
-    one.tick(0.0)
-    sent(carrier)
-    one.acknowledge(1, 0.0)
-    one.tick(CONFIG.acknowledge_interval_s / 2)
-    assert commands(carrier) == []
-    one.tick(CONFIG.acknowledge_interval_s)
-    ((_, message),) = sent(carrier)
-    assert isinstance(message, Request)
-    assert message.entry.acks == ((1, 1),)
-    assert decode_command(message.entry.command) == Acknowledge()
-    one.tick(CONFIG.acknowledge_interval_s * 3)
-    assert all(isinstance(each, KeepAlive) for each in commands(carrier))
-
-
 def test_a_lease_is_kept_several_times_in_its_length() -> None:
     one, carrier = session()
     kept = 0
@@ -574,13 +540,8 @@ def test_the_lease_may_be_lost_when_it_was_last_renewed_a_ttl_ago() -> None:
     assert one.may_be_lost(1.1 + CONFIG.session_ttl_s)
 
 
-def test_nothing_is_kept_alive_without_a_leader_or_after_the_end() -> None:
+def test_nothing_is_kept_alive_without_a_leader() -> None:
     one, carrier = session()
     carrier.disconnected(0, 0.0)
     one.tick(100.0)
-    assert commands(carrier) == []
-    carrier.receive(1, Leading(), 100.0)
-    one.close(100.0)
-    assert commands(carrier)[-1] == CloseSession()
-    one.tick(200.0)
     assert commands(carrier) == []

@@ -97,7 +97,7 @@ class Caller(Follower):
 
     def begin(self, call: PendingCall) -> None:
         """Send a call, as soon as there is a session."""
-        entry = self.number(call.command, call.readonly)
+        entry = self._number(call.command, call.readonly)
         if entry is None and self.take_untold():
             call.end(Failed(0, 0, SessionExpired(_EXPIRED)))
             return
@@ -211,12 +211,15 @@ class Caller(Follower):
     # From any thread.
 
     def number(self, command: Command, readonly: bool, task: str = "") -> Entry | None:
-        """Number a command; None without a session. ``task`` is the Ray task whose call goes through the gateway."""
+        """Number a command that goes through the gateway, for a Ray task if there is one. None without a session."""
+        return self._number(command, readonly, travels=True, task=task)
+
+    def _number(self, command: Command, readonly: bool, *, travels: bool = False, task: str = "") -> Entry | None:
         with self._lock:
             session = self._session
             if session is None or session.id is None:
                 return None
-            entry = session.entry(command, readonly=readonly)
+            entry = session.entry(command, readonly=readonly, travels=travels)
             if task and not readonly:
                 self._travelling[entry.session, entry.seq] = (task, entry)
             return entry
@@ -250,9 +253,6 @@ class Caller(Follower):
             if is_refused_as(ending, SessionExpired):
                 self._lost(is_told=call is not None and not isinstance(call, Withdrawal))
             elif call is not None and call.entry is not None and not call.readonly:
-                if isinstance(ending, Failed):
-                    with self._lock:
-                        session.put_back(call.entry)
                 if isinstance(ending, Failed) and not isinstance(call, Withdrawal):
                     self._withdrawals.begin(call.entry, timed_out=False)  # What it was granted nobody knows of.
                 else:

@@ -84,12 +84,13 @@ class ClientShell(FollowerShell):
             self._unnumbered[call] = None
             self._open()
         else:
-            call.entry = session.entry(call.command, readonly=call.readonly)
+            gateway = self._gateway if isinstance(call.command, Call) and self._rng.random() < 0.5 else None
+            call.entry = session.entry(call.command, readonly=call.readonly, travels=gateway is not None)
             self._calls[call.entry.session, call.entry.seq] = call
             message = Read(call.entry) if call.readonly else Request(call.entry)
-            if self._gateway is not None and isinstance(call.command, Call) and self._rng.random() < 0.5:
+            if gateway is not None:
                 self._at_gateway[call.entry.session, call.entry.seq] = message
-                self._call_gateway(self._gateway, message)
+                self._call_gateway(gateway, message)
             else:
                 self.courier.submit(message, self.host.clock.now())
         self.perform()
@@ -116,7 +117,6 @@ class ClientShell(FollowerShell):
             self.ended(Failed(entry.session, entry.seq, CallTimeout("its time was over")))
             return
         if (entry.session, entry.seq) not in self._at_gateway and self.courier.take_back(entry.session, entry.seq):
-            session.put_back(entry)
             self.ended(Failed(entry.session, entry.seq, CallTimeout("its time was over before it was sent")))
             return
         self._withdraw_entry(entry, timed_out=timed_out)
