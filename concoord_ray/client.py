@@ -17,14 +17,12 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
-from concoord_ray.answers import is_refused_as
-from concoord_ray.config import Config
 from concoord_ray.directory import Directory
 from concoord_ray.errors import CallTimeout, ConcoordError, NoSuchObject, Overloaded, QuorumLost, SessionExpired
 from concoord_ray.net.loop import new_event_loop
 from concoord_ray.roles.boot import Boot, Discovery
 from concoord_ray.roles.caller import Caller
-from concoord_ray.roles.calls import AwaitedCall, BlockingCall, PendingCall
+from concoord_ray.roles.calls import AwaitedCall, BlockingCall, Patience, PendingCall
 from concoord_ray.roles.follower import cut_off, unconfirmed
 from concoord_ray.roles.window import Windows
 from concoord_ray.rsm.command import Call, Command, Entry, MethodFlag
@@ -122,20 +120,19 @@ class Client:
         Raises CallTimeout if that is confirmed, and OutcomeUnknown if it is not within ``withdrawal_grace_s``.
         A call that is refused because the ensemble is overloaded is made again for a while.
         """
-        patience = _Patience(self.boot.config, timeout_s)
+        patience = Patience(self.boot.config, timeout_s)
         while True:
-            call = BlockingCall(command, readonly, awaits_loss=bool(flags & MethodFlag.AWAITS_LOSS))
+            call = BlockingCall(command, readonly, flags)
             self._begin(call)
             try:
                 if not call.wait(patience.left_s()):
                     self._hand_over(self._caller.time_out, call)
                     call.wait(self.boot.config.withdrawal_grace_s + _OWN_LOOP_S)
+                if not patience.is_for(call):
+                    return self._result(call)
             except BaseException:
-                if call.ending is None:
-                    self._hand_over(self._caller.cancel, call)
+                self._leave(call)
                 raise
-            if not patience.is_for(call):
-                return self._result(call)
             time.sleep(self.boot.config.retransmit_interval_s)
 
     async def call_async(
@@ -147,16 +144,23 @@ class Client:
         flags: MethodFlag = MethodFlag.PLAIN,
     ) -> Any:
         """Call and await, on any event loop. A cancelled await withdraws the call."""
-        patience = _Patience(self.boot.config, timeout_s)
+        patience = Patience(self.boot.config, timeout_s)
         size_bytes = len(command.args) if isinstance(command, Call) else 0
-        window = self.windows.of(may_park=bool(flags & MethodFlag.PARKS))
+        window = self.windows.of(may_park=bool(flags and flags & MethodFlag.PARKS))
         window.enter(size_bytes)
         try:
             while True:
-                call = AwaitedCall(command, readonly, awaits_loss=bool(flags & MethodFlag.AWAITS_LOSS))
-                await self._ended(call, patience.left_s())
-                if not patience.is_for(call):
-                    return self._result(call)
+                call = AwaitedCall(command, readonly, flags)
+                self._begin(call)
+                try:
+                    if not await call.wait(patience.left_s()):
+                        self._hand_over(self._caller.time_out, call)
+                        await call.wait(self.boot.config.withdrawal_grace_s + _OWN_LOOP_S)
+                    if not patience.is_for(call):
+                        return self._result(call)
+                except BaseException:
+                    self._leave(call)
+                    raise
                 await asyncio.sleep(self.boot.config.retransmit_interval_s)
         finally:
             window.leave(size_bytes)
@@ -166,7 +170,7 @@ class Client:
 
         Whoever has no call to make after all has to ``pass_turn``.
         """
-        if flags & MethodFlag.PARKS:
+        if flags and flags & MethodFlag.PARKS:
             self.windows.check(may_park=True)
         else:
             await self.windows.plain.turn()
@@ -250,17 +254,6 @@ class Client:
     def _new_windows(self) -> Windows:
         config = self.boot.config
         return Windows(config.max_calls_per_process, config.max_bytes_per_process, "this process")
-
-    async def _ended(self, call: AwaitedCall, timeout_s: float | None) -> None:
-        self._begin(call)
-        try:
-            if not await call.wait(timeout_s):
-                self._hand_over(self._caller.time_out, call)
-                await call.wait(self.boot.config.withdrawal_grace_s + _OWN_LOOP_S)
-        except asyncio.CancelledError:
-            if call.ending is None:
-                self._hand_over(self._caller.cancel, call)
-            raise
 
     def _begin(self, call: PendingCall) -> None:
         self._check_open()
@@ -372,30 +365,10 @@ class Client:
     def _result(self, call: PendingCall) -> Any:
         """What came of the call."""
         if call.ending is None:  # Its time is over, and our own loop does not get to say so.
-            self._hand_over(self._caller.cancel, call)
             raise unconfirmed(self.boot.config)
         return call.result()
 
-
-class _Patience:
-    """Of one caller: until its own timeout is over, and for as long as it waits for an ensemble that is overloaded."""
-
-    def __init__(self, config: Config, timeout_s: float | None) -> None:
-        now_s = time.monotonic()
-        self._until_s = None if timeout_s is None else now_s + timeout_s
-        self._again_until_s = now_s + config.quorum_timeout_s
-        if self._until_s is not None:
-            self._again_until_s = min(self._until_s, self._again_until_s)
-
-    def left_s(self) -> float | None:
-        """Seconds until its timeout, None if it has none."""
-        return None if self._until_s is None else self._until_s - time.monotonic()
-
-    def is_for(self, call: PendingCall) -> bool:
-        """Whether the call has to be made again: the log has refused it, so it was not and will not be executed."""
-        return (
-            call.ending is not None
-            and isinstance(call.command, Call)
-            and is_refused_as(call.ending, Overloaded)
-            and time.monotonic() < self._again_until_s
-        )
+    def _leave(self, call: PendingCall) -> None:
+        """Its caller is cancelled, interrupted or destroyed: withdraw what it has not taken, also if it is answered."""
+        if not call.is_settled:
+            self._hand_over(self._caller.cancel, call)

@@ -111,6 +111,10 @@ class Caller(Follower):
 
     def cancel(self, call: PendingCall) -> None:
         """Nobody waits for the call any more: see that it has no effect that nobody knows of."""
+        call.is_settled = True
+        if call.ending is not None:
+            self._withdrawals.begin_untaken(call)
+            return
         self._withdraw(call, CallCancelled("The call was cancelled before it was sent."), timed_out=False)
 
     def time_out(self, call: PendingCall) -> None:
@@ -255,6 +259,8 @@ class Caller(Follower):
             elif call is not None and call.entry is not None and not call.readonly:
                 if isinstance(ending, Failed) and not isinstance(call, Withdrawal):
                     self._withdrawals.begin(call.entry, timed_out=False)  # What it was granted nobody knows of.
+                elif call.may_be_granted(ending):
+                    self._withdrawals.await_taker(call)
                 else:
                     self.acknowledge([call.entry])
         if call is not None:
@@ -262,6 +268,7 @@ class Caller(Follower):
 
     def tick(self, now_s: float) -> None:
         """See ``NodeOwner``."""
+        self.acknowledge(self._withdrawals.taken())
         if self._session is not None:
             with self._lock:
                 self._session.tick(now_s)

@@ -3,8 +3,9 @@
 Runs on the client's loop. A withdrawal goes on until the ensemble has said what it found, however long that takes and
 whatever the caller was told meanwhile: a call that nobody waits for any more must not be granted anything for good.
 
-Invariant: while an entry is being withdrawn it is not acknowledged, and one that travels through a gateway not before
-its caller is known to have its answer: a grant that is acknowledged cannot be taken back.
+Invariant: an entry is not acknowledged while it is being withdrawn, nor before its caller has its answer: a grant that
+is acknowledged cannot be taken back. For what travels through a gateway, the end of the ref tells. Here, a caller may
+be cancelled when the answer has come, and its own thread or event loop has not got to see it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Withdrawals:
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         #: Withdrawn at their timeout, and their callers' refs have not ended as far as we know.
         self._unseen: set[Key] = set()
+        #: Calls that have ended, and were not settled by their callers when we last looked.
+        self._untaken: dict[Key, PendingCall] = {}
 
     def begin(self, entry: Entry, *, timed_out: bool) -> None:
         """Withdraw an entry, and acknowledge it when that is done."""
@@ -65,6 +68,21 @@ class Withdrawals:
 
         self._under_way[key] = self._under_way.get(key, 0) + 1
         self._owner.begin(Withdrawal(Cancel(entry.seq, timed_out), ended))
+
+    def await_taker(self, call: PendingCall) -> None:
+        """The call has ended: it is not acknowledged before its caller has what came of it."""
+        if call.entry is not None:
+            self._untaken[call.entry.session, call.entry.seq] = call
+
+    def begin_untaken(self, call: PendingCall) -> None:
+        """Nobody takes what came of the call: withdraw it, unless that can grant nothing."""
+        if call.entry is not None and self._untaken.pop((call.entry.session, call.entry.seq), None) is not None:
+            self.begin(call.entry, timed_out=False)
+
+    def taken(self) -> list[Entry]:
+        """What callers have taken since we last looked. Nobody is woken to tell us: it need not be known at once."""
+        taken = [key for key, call in self._untaken.items() if call.is_settled]
+        return [entry for key in taken if (entry := self._untaken.pop(key).entry) is not None]
 
     def begin_after(self, entry: Entry, timeout_s: float) -> None:
         """Withdraw an entry that travels through a gateway, unless its caller has seen its end by then."""
@@ -85,4 +103,4 @@ class Withdrawals:
         if timer is not None:
             timer.cancel()
         self._unseen.discard(key)
-        return key not in self._under_way
+        return key not in self._under_way and key not in self._untaken

@@ -146,6 +146,24 @@ def test_a_cancelled_await_leaves_the_queue() -> None:
     asyncio.run(main())
 
 
+def test_an_await_that_is_cancelled_when_its_grant_is_here_gives_it_back() -> None:
+    """A loop that is busy for a moment, while the answer comes and a time limit is over."""
+
+    async def main() -> None:
+        semaphore = concoord.Semaphore.remote(1)
+        for _ in range(3):
+            waiting = asyncio.create_task(semaphore.acquire.aio())
+            await asyncio.sleep(0)
+            until(lambda: "count=0" in semaphore.describe())
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await asyncio.sleep(1.0)  # For as long as it takes to acknowledge what was answered.
+            assert "count=1" in semaphore.describe()
+
+    asyncio.run(main())
+
+
 def test_get_with_a_time_limit_leaves_the_call_waiting() -> None:
     semaphore = taken_semaphore()
     ref = semaphore.acquire.remote()

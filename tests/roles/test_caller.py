@@ -24,6 +24,7 @@ from concoord_ray.rsm.command import (
     EndTask,
     Entry,
     Leading,
+    MethodFlag,
     NotLeader,
     Outcome,
     Refusal,
@@ -63,7 +64,8 @@ class Process:
         self.receive(Reply(session, seq, Outcome.PLAIN, encode_plain(value)))
 
     def begin(self, *, owner: str = "1", awaits_loss: bool = False) -> PendingCall:
-        call = PendingCall(acquire(owner), readonly=False, awaits_loss=awaits_loss)
+        flags = MethodFlag.PARKS | MethodFlag.AWAITS_LOSS if awaits_loss else MethodFlag.PARKS
+        call = PendingCall(acquire(owner), False, flags)
         self.caller.begin(call)
         self.caller.perform()
         return call
@@ -212,6 +214,43 @@ def test_a_grant_that_comes_after_the_cancel_is_not_acknowledged_before_it_is_gi
     assert process.acks() == ()
     process.answer(2, 1)
     assert process.acks() == ((1, 2),)
+
+
+def test_a_grant_is_acknowledged_when_its_caller_has_taken_it(process: Process) -> None:
+    call = process.begin()
+    process.answer(1, True)
+    process.look()
+    assert process.acks() == ()
+    assert call.result() is True
+    process.look()
+    assert process.acks() == ((1, 1),)
+
+
+def test_a_grant_whose_caller_is_cancelled_before_it_takes_it_is_given_back(process: Process) -> None:
+    """Its event loop, or its thread, did not get to see it."""
+    call = process.begin()
+    process.answer(1, True)
+    process.caller.cancel(call)
+    process.caller.perform()
+    assert process.commands() == [(1, acquire("1")), (2, Cancel(1))]
+    process.look()
+    assert process.acks() == ()
+    process.answer(2, 1)
+    assert process.acks() == ((1, 2),)
+    process.caller.cancel(call)
+    process.caller.perform()
+    assert process.commands() == []
+
+
+def test_what_can_be_granted_nothing_is_acknowledged_at_once(process: Process) -> None:
+    process.begin()
+    process.receive(Reply(SESSION, 1, Outcome.REFUSED, encode_message(Refusal("Overloaded", "no more can wait"))))
+    assert process.acks() == ((1, 1),)
+    plain = PendingCall(acquire("1"), readonly=False)
+    process.caller.begin(plain)
+    process.answer(3, 1)
+    process.caller.cancel(plain)
+    assert process.acks() == ((3, 3),)
 
 
 def test_a_call_that_was_given_up_is_withdrawn_when_there_is_a_leader_again(
