@@ -170,6 +170,8 @@ class Caller(Follower):
             for entry in entries:
                 self._travelling.pop((entry.session, entry.seq), None)
                 may_acknowledge = self._withdrawals.seen(entry)
+                if (entry.session, entry.seq) in self._calls:  # Withdrawn, but to be answered still: its end does it.
+                    may_acknowledge = False
                 if may_acknowledge and self._session is not None and self._session.id == entry.session:
                     self._session.acknowledge(entry.seq, now_s)
 

@@ -17,6 +17,7 @@ from concoord_ray.roles.caller import Caller
 from concoord_ray.roles.calls import PendingCall
 from concoord_ray.roles.watch import LeaseOver, Watch
 from concoord_ray.rsm.command import (
+    Busy,
     Call,
     Cancel,
     CloseSession,
@@ -251,6 +252,22 @@ def test_what_can_be_granted_nothing_is_acknowledged_at_once(process: Process) -
     process.answer(3, 1)
     process.caller.cancel(plain)
     assert process.acks() == ((3, 3),)
+
+
+def test_a_withdrawal_that_finds_a_grant_leaves_it_to_who_still_waits_for_it(process: Process) -> None:
+    """The answer of one leader is lost; the next takes the withdrawal, and is too busy for the call."""
+    call = process.begin()
+    process.caller.time_out(call)
+    process.caller.perform()
+    process.receive(Busy(SESSION, 1))
+    process.answer(2, 2)
+    assert process.acks() == ((2, 2),)
+    process.answer(1, True)
+    process.look()
+    assert process.acks() == ()
+    assert call.result() is True
+    process.look()
+    assert process.acks() == ((1, 1),)
 
 
 def test_a_call_that_was_given_up_is_withdrawn_when_there_is_a_leader_again(

@@ -140,7 +140,8 @@ class ClientShell(FollowerShell):
 
     def _acknowledge(self, entry: Entry) -> None:
         session, key = self._session, (entry.session, entry.seq)
-        if session is not None and session.id == entry.session and key not in self._withdrawing:
+        is_over = key not in self._withdrawing and key not in self._calls
+        if session is not None and session.id == entry.session and is_over:
             session.acknowledge(entry.seq, self.host.clock.now())
 
     def close(self, done: Callable[[Ending], None]) -> bool:
