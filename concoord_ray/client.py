@@ -282,7 +282,6 @@ class Client:
             try:
                 self._loop.call_soon_threadsafe(self._drain)
             except RuntimeError:  # The loop has ended.
-                self._is_awake = False
                 self._end_unheard()
 
     def _drain(self) -> None:
@@ -297,7 +296,11 @@ class Client:
         self._caller.perform()
 
     def _end_unheard(self) -> None:
-        """Whoever handed over a call when the loop had ended is told so."""
+        """Whoever handed over a call when the loop had ended is told so.
+
+        A hand-over that the loop took just before it was closed has woken nobody: those after it must try anew.
+        """
+        self._is_awake = False
         while True:
             try:
                 _, argument = self._inbox.popleft()

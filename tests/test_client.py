@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from concoord_ray.client import Client
+from concoord_ray.errors import SessionExpired
 from concoord_ray.paxos.view import Role
 from concoord_ray.roles.caller import Caller
 from concoord_ray.roles.calls import BlockingCall, PendingCall
-from concoord_ray.rsm.command import Call, MethodFlag, Outcome, Reply
+from concoord_ray.rsm.command import Call, ListObjects, MethodFlag, Outcome, Reply
 from concoord_ray.rsm.wire import encode_plain
 from tests.roles.conftest import NoDiscovery, boot
 
@@ -94,3 +96,26 @@ def test_what_has_been_taken_is_not_withdrawn(client: Client, answering: Answeri
     client.close()
     assert answering.cancelled.empty()
     assert all(answering.answered.get().is_settled for _ in range(2))
+
+
+def test_who_hands_over_a_call_when_the_loop_has_ended_is_told_so(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other threads, which have looked before whether it is closed."""
+    first, second = BlockingCall(ListObjects(), True), BlockingCall(ListObjects(), True)
+    abandon, is_last = client._abandon, threading.Event()
+
+    def abandoned() -> None:
+        abandon()
+        if is_last.is_set():
+            client._hand_over(client._caller.begin, first)
+        is_last.set()
+
+    monkeypatch.setattr(client, "_abandon", abandoned)
+    client.close()
+    client._thread.join(PATIENCE_S)
+    client._hand_over(client._caller.begin, second)
+    for call in (first, second):
+        assert call.wait(PATIENCE_S)
+        with pytest.raises(SessionExpired):
+            call.result()
