@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from concoord_ray import actors, recovery
-from concoord_ray.errors import ConfigurationError, QuorumLost
+from concoord_ray.errors import CallTimeout, ConfigurationError, QuorumLost
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.status import EnsembleStatus, MemberStatus
 
@@ -28,7 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         return bytes(Executor("e").snapshot())
 
     client = SimpleNamespace(call=lambda *_, **__: [])
-    attachment = SimpleNamespace(client=client, plan=SimpleNamespace(ensemble="e"))
+    attachment = SimpleNamespace(client=client, plan=SimpleNamespace(name="here", ensemble="e"))
     monkeypatch.setattr(recovery, "attachment_to", lambda _: attachment)
     monkeypatch.setattr(actors, "snapshot_of", snapshot_of)
     return caught
@@ -76,3 +77,26 @@ def test_there_is_no_backup_while_nobody_leads(
     with pytest.raises(QuorumLost):
         recovery.backup(tmp_path / "backup", "here")
     assert asked == []
+
+
+def test_if_a_replica_does_not_answer_the_next_is_asked_and_the_leader_last(
+    monkeypatch: pytest.MonkeyPatch, asked: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    replicas = (replica(0, 20, is_leader=True), replica(1, 18), replica(2, 19))
+    monkeypatch.setattr(recovery, "status", lambda _: EnsembleStatus("here", "e", 0, replicas[0], replicas, (), (), ()))
+    answer = actors.snapshot_of
+    silent = {2}
+
+    def snapshot_of(plan: Any, index: int, slot: int, timeout_s: float) -> bytes:
+        data = answer(plan, index, slot, timeout_s)
+        if index in silent:
+            raise ray.exceptions.GetTimeoutError("Get timed out")
+        return data
+
+    monkeypatch.setattr(actors, "snapshot_of", snapshot_of)
+    recovery.backup(tmp_path / "backup", "here")
+    assert asked == [(2, 20), (1, 20)]
+    silent.update({0, 1})
+    with pytest.raises(CallTimeout, match=r"No replica of 'here'.*replica 2: .*replica 1: .*replica 0: "):
+        recovery.backup(tmp_path / "backup", "here")
+    assert asked[2:] == [(2, 20), (1, 20), (0, 20)]
