@@ -191,6 +191,11 @@ class RoleActor:
             return msgspec.msgpack.encode(str(self._role.node.fault))
         return msgspec.msgpack.encode(self._role.node.own_report())
 
+    async def stop(self) -> None:
+        """Leave for good: nobody hears of this member any more, though its process takes a while to end."""
+        if self._role is not None:
+            await self._role.stop()
+
 
 class ReplicaActor(RoleActor):
     """The Ray actor around a replica."""
@@ -257,6 +262,23 @@ def kill(actor_name: str) -> None:
     """Stop an actor for good."""
     with contextlib.suppress(ValueError):  # It is gone.
         ray.kill(ray.get_actor(actor_name, namespace=NAMESPACE), no_restart=True)
+
+
+def stop(plan: Plan, members: Sequence[Key]) -> None:
+    """Stop members for good, while the others go on.
+
+    They leave before they are killed: a process that is just ending still answers, and who is taken into a view then
+    is missing from it at once.
+    """
+    names = [plan.actor_name(role, index) for role, index in members]
+    leaving = []
+    for name in names:
+        with contextlib.suppress(ValueError):  # It is gone.
+            leaving.append(ray.get_actor(name, namespace=NAMESPACE).stop.remote())
+    if leaving:
+        ray.wait(leaving, num_returns=len(leaving), timeout=plan.config.close_timeout_s)
+    for name in names:
+        kill(name)
 
 
 def snapshot_of(plan: Plan, index: int, applied_slot: int, timeout_s: float) -> bytes:

@@ -149,8 +149,7 @@ def _stop_surplus(plan: Plan, both: Size, new: Size) -> None:
     """Stop the members that one size has and another has not, and forget them."""
     surplus = sorted(set(actors.members_of(plan, both)) - set(actors.members_of(plan, new)))
     reports = actors.describe(plan, surplus).reports
-    for role, index in surplus:
-        actors.kill(plan.actor_name(role, index))
+    actors.stop(plan, surplus)
     for group in placement.groups_of(plan, range(placement.bundles_of(plan, new), placement.bundles_of(plan, both))):
         ray.util.remove_placement_group(group)
     genesis.put_size(plan, new)

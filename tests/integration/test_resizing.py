@@ -90,6 +90,19 @@ def test_of_resizings_at_once_one_is_the_last(own_ensemble: MakeEnsemble) -> Non
     assert all(member.alive and member.in_view for member in (*status.acceptors, *status.replicas))
 
 
+def test_who_is_being_stopped_is_taken_into_no_view(
+    own_ensemble: MakeEnsemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensemble = own_ensemble("going", acceptors=2, replicas=1)
+    counter = concoord.Counter.options(ensemble=ensemble.name).remote()
+    monkeypatch.setattr(actors, "kill", lambda _: None)  # Processes take their time to end.
+    ensemble.resize(acceptors=1)
+    with pytest.raises(concoord.CallTimeout, match="not of the new size yet"):
+        ensemble.resize(acceptors=2, timeout_s=4)
+    assert ensemble.status().voters == 1
+    assert counter.increment() == 1
+
+
 @pytest.mark.parametrize("number", [0, MAX_MEMBERS + 1, 2**70, True, 2.0])
 def test_numbers_that_cannot_be_are_refused_before_anything_happens(ensemble: concoord.Ensemble, number: int) -> None:
     plan = plan_of(ensemble)
