@@ -13,6 +13,8 @@ from concoord_ray.objects.counter import Counter
 from concoord_ray.objects.lock import Lock
 from concoord_ray.rsm.command import Acknowledge, Batch, Cancel, CloseSession, Delete, Entry, OpenSession, Reply
 from concoord_ray.rsm.executor import Executor
+from concoord_ray.rsm.methods import when
+from concoord_ray.rsm.waiters import WaitQueue
 from concoord_ray.rsm.wire import encode_message
 from tests.rsm.log import SECOND_NS, Client, Log, calling, creation, error, refused, result
 from tests.rsm.samples import Register
@@ -66,6 +68,55 @@ def test_a_refused_wait_has_no_effect_at_all() -> None:
     assert isinstance(error(client.ask(calling(condition, "notify", owner="c"))), RuntimeError)
     client.call(condition, "notify", owner="b")
     client.call(condition, "release", owner="b")
+
+
+class Shelf:
+    """Two guards."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    @when(lambda self: self.items)
+    def take(self) -> Any:
+        return self.items.pop()
+
+    @when(lambda self: len(self.items) > 1)
+    def take_all(self) -> list[Any]:
+        taken, self.items = self.items, []
+        return taken
+
+    def put(self, *items: Any) -> None:
+        self.items.extend(items)
+
+
+def test_a_refused_guarded_call_leaves_no_trace_in_its_object() -> None:
+    """It left an empty queue: later calls had to wait behind nobody, and one that waited stopped every replica."""
+    log = log_with(max_parked_calls=1)
+    client = log.open()
+    full, shelf = client.create(Shelf), client.create(Shelf)
+    parked = client.park(full, "take")
+    assert_cannot_wait(client.ask(calling(shelf, "take")))
+    client.call(shelf, "put", "a")
+    assert client.call(shelf, "take") == "a"
+    client.send(Cancel(parked))
+    waiting = client.park(shelf, "take_all")
+    woken = client.send(calling(shelf, "put", "b", "c"))
+    assert [result(reply) for reply in woken if reply.seq == waiting] == [["b", "c"]]
+
+
+def test_an_empty_queue_in_a_snapshot_of_before_does_no_harm() -> None:
+    log = log_with(max_parked_calls=1)
+    client = log.open()
+    shelf = client.create(Shelf)
+    for executor in log.executors:
+        executor._objects._objects[shelf].guards._queues["take"] = WaitQueue()
+    log.executors[1].restore(log.executors[0].snapshot())
+    log.executors[1].take_applied()
+    waiting = client.park(shelf, "take_all")
+    woken = client.send(calling(shelf, "put", "a", "b"))
+    assert [result(reply) for reply in woken if reply.seq == waiting] == [["a", "b"]]
+    client.call(shelf, "put", "c")
+    assert client.call(shelf, "take") == "c"
 
 
 def test_a_call_that_was_refused_does_not_run_when_it_is_sent_again() -> None:
