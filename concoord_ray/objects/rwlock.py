@@ -8,7 +8,10 @@ from concoord_ray.threadingobject.inspection import Inspection
 
 
 class RWLock:
-    """A read-write lock, granted strictly in order of arrival. Not re-entrant; its owners are those of ``RLock``."""
+    """A read-write lock, granted strictly in order of arrival; its owners are those of ``RLock``.
+
+    An owner holds it once, or waits for it once: a second acquire, to read or to write, is a RuntimeError.
+    """
 
     def __init__(self) -> None:
         self._lock = DRWLock()

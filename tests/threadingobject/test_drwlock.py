@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from concoord_ray.objects.rwlock import RWLock
-from concoord_ray.rsm.command import Acknowledge, Delete
+from concoord_ray.rsm.command import Acknowledge, Cancel, Delete
+from tests.rsm.log import calling
 from tests.threadingobject.calls import Story, outcome
 
 
@@ -52,10 +53,58 @@ def test_only_what_is_held_can_be_released(take: str, give: str) -> None:
     assert story.does("b", give) == {"b": RuntimeError}
 
 
-def test_it_is_not_reentrant_and_says_so_instead_of_waiting_for_itself() -> None:
+@pytest.mark.parametrize("held", ["read", "write"])
+@pytest.mark.parametrize("asked", ["read", "write"])
+def test_its_holder_is_told_instead_of_waiting_for_itself_and_holds_up_nobody(held: str, asked: str) -> None:
+    story = Story(RWLock)
+    story.does("a", f"acquire_{held}")
+    assert story.does("a", f"acquire_{asked}") == {"a": RuntimeError}
+    assert story.does("b", f"acquire_{held}") == ({"b": True} if held == "read" else {})
+    assert "a" in story.does("a", f"release_{held}")
+    assert story.read("inspect").waiting == ()
+
+
+@pytest.mark.parametrize("first", ["read", "write"])
+@pytest.mark.parametrize("second", ["read", "write"])
+def test_an_owner_waits_for_it_once(first: str, second: str) -> None:
+    """Two reads of one owner would be one hold, and one release would let a writer in beside the other."""
+    story = Story(RWLock)
+    story.does("w", "acquire_write")
+    assert story.does("a", f"acquire_{first}") == {}
+    assert story.does("a", f"acquire_{second}") == {"a": RuntimeError}
+    assert story.does("a:another thread", f"acquire_{second}", blocking=False) == {"a:another thread": False}
+    (reply,) = [r for r in story.session("w").send(calling(story.object_id, "release_write")) if r.seq == 1]
+    assert outcome(reply) is True
+    assert story.does("w", "acquire_write") == {}
+    assert story.does("a", f"release_{first}") == {"a": None, "w": True}
+
+
+@pytest.mark.parametrize("how", ["grant", "cancel", "timeout"])
+def test_an_owner_that_waits_no_more_may_ask_again(how: str) -> None:
+    story = Story(RWLock)
+    story.does("w", "acquire_write")
+    story.does("a", "acquire_read", timeout=1)
+    if how == "cancel":
+        assert story.cancel("a") == {}
+    elif how == "timeout":
+        assert story.waits_for(2) == {"a": False}
+    else:
+        assert story.does("w", "release_write") == {"w": None, "a": True}
+        assert story.does("a", "release_read") == {"a": None}
+        assert story.does("w", "acquire_write") == {"w": True}
+    assert story.does("a", "acquire_write") == {}
+    assert story.does("w", "release_write") == {"w": None, "a": True}
+
+
+def test_a_call_that_is_cancelled_late_takes_nothing_from_the_next_one() -> None:
     story = Story(RWLock)
     story.does("a", "acquire_write")
-    assert story.does("a", "acquire_write") == {"a": RuntimeError}
+    first = story.session("a").seq
+    story.does("a", "release_write")
+    story.does("a", "acquire_write")
+    story.session("a").send(Cancel(first))
+    assert len(story.read("inspect").holders) == 1
+    assert story.does("b", "acquire_read", blocking=False) == {"b": False}
 
 
 @pytest.mark.parametrize("how", ["cancel", "end"])
