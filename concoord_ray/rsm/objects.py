@@ -174,7 +174,7 @@ class ObjectTable:
             given: list[int] = []
             resolve = self._resolver(given)
             positional, keywords = codec.decode_arguments(command.args, resolve, self.types, command.values)
-            if given:
+            if given and not flags & MethodFlag.READONLY:  # It keeps nothing, and a read is run by the leader alone.
                 self._link(record.info.object_id, given)
             if flags & MethodFlag.TAKES_COMMAND:
                 keywords["_concoord_command"] = context

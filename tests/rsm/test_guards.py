@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from concoord_ray.rsm.command import Cancel, CloseSession, Delete, MethodFlag
+from concoord_ray.rsm.command import Cancel, CloseSession, Delete, Entry, MethodFlag
 from concoord_ray.rsm.methods import method_flags, readonly, when
+from concoord_ray.rsm.wire import encode_message
 from concoord_ray.threadingobject.dsemaphore import DSemaphore
 from tests.rsm.log import Handle, Log, calling, error, refused, result
 
@@ -57,6 +58,10 @@ class Feeder:
 
     def feed(self, buffer: Buffer, item: Any) -> None:
         buffer.items.append(item)
+
+    @readonly
+    def sees(self, buffer: Buffer) -> bool:
+        return not buffer.items
 
     def feed_kept(self, item: Any) -> None:
         assert self.kept is not None
@@ -217,6 +222,19 @@ def test_a_change_by_another_object_that_holds_it_counts_too(method: str) -> Non
     args = (Handle(buffer), "a") if method == "feed" else ("a",)
     replies = producer.send(calling(feeder, method, *args))
     assert [result(r) for r in replies if (r.session, r.seq) == (consumer.session, waiting)] == ["a"]
+
+
+def test_a_read_links_no_objects() -> None:
+    """The leader alone runs it: there a later command woke a call that still waited on all the other replicas."""
+    log = Log()
+    client = log.open()
+    feeder, buffer = client.create(Feeder), client.create(Buffer)
+    command = encode_message(calling(feeder, "sees", Handle(buffer)))
+    leader, follower = log.executors
+    assert result(leader.read(Entry(client.session, -1, (), command))) is True
+    assert client.call(feeder, "sees", Handle(buffer)) is True
+    client.park(buffer, "take")
+    assert leader._objects.may_be_ready(feeder) == follower._objects.may_be_ready(feeder) == []
 
 
 def test_a_command_elsewhere_evaluates_no_guard() -> None:
