@@ -10,14 +10,13 @@ is answered or withdrawn in the same step; what a scope holds is released before
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from concoord_ray.config import Config
 from concoord_ray.errors import (
-    ConfigurationError,
     FrameTooLarge,
     OutcomeUnknown,
     Overloaded,
@@ -25,7 +24,7 @@ from concoord_ray.errors import (
 from concoord_ray.paxos.membership import Size
 from concoord_ray.rsm import withdrawn
 from concoord_ray.rsm.checkpoint import Checkpoint
-from concoord_ray.rsm.command import Cancel, Entry, ExpireSession, OpenSession, Outcome, Reply, Resize, Withdrawal
+from concoord_ray.rsm.command import Cancel, Entry, ExpireSession, OpenSession, Outcome, Reply, Withdrawal
 from concoord_ray.rsm.context import CallContext, Scope, entered
 from concoord_ray.rsm.objects import refuse, value
 from concoord_ray.rsm.sessions import Answer, EndedSessions, Grant, Session
@@ -97,7 +96,8 @@ class Calls:
         #: Sessions whose calls are refused in this slot.
         self._refusing: tuple[int, ...] = ()
         self._draws = 0
-        self._grants: dict[tuple[int, int], Grant] = {}
+        #: What calls were granted that have no answer yet, in order.
+        self._grants: dict[tuple[int, int], list[Grant]] = {}
         self._applied = Applied()
 
     def take_applied(self) -> Applied:
@@ -120,8 +120,8 @@ class Calls:
 
     def _keep(self, session: Session, seq: int, answer: Answer) -> None:
         answer = self._bounded(session, seq, answer)
-        grant = self._grants.pop((session.id, seq), None)
-        self._kept_bytes += session.keep(seq, answer._replace(grant=grant) if grant is not None else answer)
+        grants = self._grants.pop((session.id, seq), ())
+        self._kept_bytes += session.keep(seq, answer._replace(grants=tuple(grants)) if grants else answer)
         self._applied.replies.append(Reply(session.id, seq, answer.outcome, answer.payload))
 
     def _acknowledge(self, session: Session, acks: tuple[tuple[int, int], ...]) -> None:
@@ -136,6 +136,7 @@ class Calls:
                     given_up[seq] = parked[seq]
         self._withdraw(given_up.values())
         for seq in given_up:
+            self._give_back(self._grants.pop((session.id, seq), ()))
             told = withdrawn.cancelled()
             self._applied.replies.append(Reply(session.id, seq, told.outcome, told.payload))
 
@@ -222,6 +223,7 @@ class Calls:
         for waiter in waiters:
             expired = refuse(self._ended.error(session.id, waiter.seq))
             self._applied.replies.append(Reply(session.id, waiter.seq, expired.outcome, expired.payload))
+            self._grants.pop((session.id, waiter.seq), None)
         self._release(session, scopes)
         self._kept_bytes -= session.kept_bytes
         del self._sessions[session.id]
@@ -259,12 +261,13 @@ class Calls:
         told = withdrawn.timed_out(waiter) if command.timed_out else withdrawn.cancelled()
         if waiter is not None:
             self._withdraw((waiter,))
+            if not command.timed_out:
+                self._give_back(self._grants.pop((session.id, seq), ()))
             self._keep(session, seq, told)
             return Withdrawal.WITHDRAWN
         answer = session.answers.get(seq)
-        if answer is not None and answer.grant is not None and not command.timed_out:
-            with entered(self._own_context()):
-                answer.grant.primitive.give_back(answer.grant.detail)
+        if answer is not None and answer.grants and not command.timed_out:
+            self._give_back(answer.grants)
             self._keep(session, seq, told)
             return Withdrawal.GIVEN_BACK
         if answer is None and seq not in session.acknowledged:
@@ -272,17 +275,11 @@ class Calls:
             return Withdrawal.WITHDRAWN
         return Withdrawal.APPLIED
 
-    def _resize(self, command: Resize) -> Answer:
-        size = self.size or Size(self._config.acceptors, self._config.replicas)
-        size = Size(
-            size.acceptors if command.acceptors is None else command.acceptors,
-            size.replicas if command.replicas is None else command.replicas,
-        )
-        if min(size) < 1:
-            text = f"{size.acceptors} acceptors and {size.replicas} replicas: an ensemble needs one of each."
-            return refuse(ConfigurationError(text))
-        self.size, self.resized_slot = size, self.next_slot
-        return value((self.resized_slot, *size))
+    def _give_back(self, grants: Sequence[Grant]) -> None:
+        """Undo what a call was granted, the last first."""
+        with entered(self._own_context()):
+            for grant in reversed(grants):
+                grant.primitive.give_back(grant.detail)
 
     def _withdraw(self, waiters: Collection[Waiter]) -> None:
         """Take waiters out of their queues for good; the caller says what their calls are told.
@@ -347,6 +344,11 @@ class Calls:
         self._parked += 1
         self._timers.set(waiter, self._parked)
 
+    def waits(self, waiter: Waiter) -> bool:
+        """See ``Effects``."""
+        session = self._sessions.get(waiter.session)
+        return session is not None and session.parked.get(waiter.seq) is waiter
+
     def answer(self, waiter: Waiter, result: Any) -> None:
         """See ``Effects``."""
         session = self._sessions[waiter.session]
@@ -355,7 +357,7 @@ class Calls:
 
     def granted(self, session: int, seq: int, primitive: Primitive, grant: Any) -> None:
         """See ``Effects``."""
-        self._grants[session, seq] = Grant(primitive, grant)
+        self._grants.setdefault((session, seq), []).append(Grant(primitive, grant))
 
     def holds(self, scope: Scope, primitive: Primitive) -> None:
         """See ``Effects``."""

@@ -15,6 +15,7 @@ import msgspec
 
 from concoord_ray.config import Config
 from concoord_ray.errors import (
+    ConfigurationError,
     Diverged,
     NoSuchObject,
     ObjectExists,
@@ -22,6 +23,7 @@ from concoord_ray.errors import (
     Overloaded,
     ProtocolViolation,
 )
+from concoord_ray.paxos.membership import Size
 from concoord_ray.rsm import snapshot
 from concoord_ray.rsm.calls import GENERATION_SHIFT, Calls, as_reply
 from concoord_ray.rsm.checkpoint import Checkpoint, ObjectDigest, ReplyDigests, in_turn, reply_digest
@@ -229,6 +231,7 @@ class Executor(Calls):
         object_id, method = called
         waiter = session.parked.get(seq)
         if seq in session.answers:
+            self._grants.pop((session.id, seq), None)
             return None  # It parked, and then woke itself: that was its answer.
         if result is PARKED:
             if waiter is not None:
@@ -283,6 +286,18 @@ class Executor(Calls):
         for waiter in waiters:
             self._keep(sessions[waiter.session], waiter.seq, gone)
         return value(None)
+
+    def _resize(self, command: Resize) -> Answer:
+        size = self.size or Size(self._config.acceptors, self._config.replicas)
+        size = Size(
+            size.acceptors if command.acceptors is None else command.acceptors,
+            size.replicas if command.replicas is None else command.replicas,
+        )
+        if min(size) < 1:
+            text = f"{size.acceptors} acceptors and {size.replicas} replicas: an ensemble needs one of each."
+            return refuse(ConfigurationError(text))
+        self.size, self.resized_slot = size, self.next_slot
+        return value((self.resized_slot, *size))
 
     # Snapshots.
 

@@ -63,7 +63,8 @@ class Answer(NamedTuple):
 
     outcome: Outcome
     payload: bytes
-    grant: Grant | None = None
+    #: In the order in which they were given.
+    grants: tuple[Grant, ...] = ()
 
 
 class EndedSessions:

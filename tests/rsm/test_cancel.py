@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from concoord_ray.objects.condition import Condition
 from concoord_ray.objects.counter import Counter
 from concoord_ray.objects.lock import Lock
 from concoord_ray.objects.semaphore import Semaphore
-from concoord_ray.rsm.command import Acknowledge, Cancel, Reply, Withdrawal
-from concoord_ray.rsm.methods import when
+from concoord_ray.rsm.command import Acknowledge, Cancel, CloseSession, Reply, Withdrawal
+from concoord_ray.rsm.methods import readonly, when
 from concoord_ray.rsm.wire import decode_refusal
+from concoord_ray.threadingobject.dlock import DLock
 from tests.rsm.log import Log, calling, refused, result
 from tests.rsm.samples import Blocker
 
@@ -75,6 +78,66 @@ def test_a_grant_made_by_a_wake_up_is_given_back_too() -> None:
     replies = woken.send(Cancel(parked))
     assert replies[0].session == other.session
     assert result(replies[-1]) == Withdrawal.GIVEN_BACK
+
+
+class Pair:
+    """Two locks that are taken by one call."""
+
+    def __init__(self) -> None:
+        self.first = DLock()
+        self.second = DLock()
+
+    def both(self) -> bool:
+        self.first.acquire()
+        return self.second.acquire()
+
+    def only_second(self) -> bool:
+        return self.second.acquire()
+
+    def free_second(self) -> None:
+        self.second.release()
+
+    @readonly
+    def locked(self) -> tuple[bool, bool]:
+        return self.first.locked(), self.second.locked()
+
+
+def grants_kept(log: Log) -> int:
+    return max(len(executor._grants) for executor in log.executors)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_all_that_a_call_was_granted_is_given_back(waits: bool) -> None:
+    log = Log()
+    other, client = log.open(), log.open()
+    pair = client.create(Pair)
+    if waits:
+        other.call(pair, "only_second")
+        granted = client.park(pair, "both")
+        other.call(pair, "free_second")
+    else:
+        client.call(pair, "both")
+        granted = client.seq
+    assert result(client.ask(Cancel(granted))) == Withdrawal.GIVEN_BACK
+    assert result(client.read(pair, "locked")) == (False, False)
+    assert grants_kept(log) == 0
+
+
+@pytest.mark.parametrize("how", ["cancelled", "given up", "session ended"])
+def test_what_was_granted_to_a_call_that_still_waits_goes_with_it(how: str) -> None:
+    log = Log()
+    other, client = log.open(), log.open()
+    pair = client.create(Pair)
+    other.call(pair, "only_second")
+    parked = client.park(pair, "both")
+    if how == "cancelled":
+        assert result(client.ask(Cancel(parked))) == Withdrawal.WITHDRAWN
+    elif how == "given up":
+        client.send(Acknowledge(), (parked, parked))
+    else:
+        client.send(CloseSession())
+    assert result(other.read(pair, "locked")) == (False, True)
+    assert grants_kept(log) == 0
 
 
 def test_a_cancel_sent_again_gives_nothing_back_twice() -> None:

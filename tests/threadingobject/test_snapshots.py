@@ -255,8 +255,8 @@ def test_what_a_session_holds_are_the_primitives_inside_of_the_objects() -> None
             assert all(list(holding) == [mutex] for holding in session.holdings.values())
             held += len(session.holdings)
             for answer in session.answers.values():
-                if answer.grant is not None:
-                    assert answer.grant.primitive is mutex
+                for grant in answer.grants:
+                    assert grant.primitive is mutex
                     granted += 1
             for waiter in session.parked.values():
                 assert waiter.primitive is mutex
