@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from concoord_ray import actors, genesis, placement
 from concoord_ray.attach import attachment_to
-from concoord_ray.building import start_members
+from concoord_ray.building import destroy, start_members
 from concoord_ray.client import Client
 from concoord_ray.config import MAX_MEMBERS
 from concoord_ray.errors import CallTimeout, ConfigurationError, Overloaded, QuorumLost, SessionExpired
@@ -52,17 +52,29 @@ def resize(plan: Plan, replicas: int | None, acceptors: int | None, timeout_s: f
             )
     attachment = attachment_to(plan.name, plan.ensemble)
     if attachment.plan.ensemble != plan.ensemble:
-        raise ConfigurationError(
-            f"The ensemble {plan.name!r} that was to be resized was shut down; the one of that name now is another. "
-            f"Call concoord.init({plan.name!r}), which attaches to it, and resize what that gives."
-        )
+        raise _shut_down(plan)
+    plan = attachment.plan  # It may be another life of the ensemble by now: what is started has to be of this one.
     with _alone(plan, until_s):
-        slot, new = _told(plan, attachment.client, acceptors, replicas, until_s)
-        both = _recorded(plan, new)
-        start_members(plan, new, {}, until_s)
-        _await_size(plan, new, slot, until_s)
-        _stop_surplus(plan, both, new)
+        if not genesis.is_held_by(plan):
+            raise _shut_down(plan)
+        try:
+            slot, new = _told(plan, attachment.client, acceptors, replicas, until_s)
+            both = _recorded(plan, new)
+            start_members(plan, new, {}, until_s)
+            _await_size(plan, new, slot, until_s)
+            _stop_surplus(plan, both, new)
+        except BaseException:
+            if not genesis.is_held_by(plan):  # Whoever stopped it has not seen all that was started since.
+                destroy(plan)
+            raise
     return gather_status(plan)
+
+
+def _shut_down(plan: Plan) -> ConfigurationError:
+    return ConfigurationError(
+        f"The ensemble {plan.name!r} that was to be resized was shut down; what has that name now, if anything, is "
+        f"another, or was started again. Call concoord.init({plan.name!r}), and resize what that gives."
+    )
 
 
 @contextlib.contextmanager
