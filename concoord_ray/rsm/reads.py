@@ -39,6 +39,10 @@ class ReadOnlyEffects:
         """See ``Effects``."""
         _refuse("block")
 
+    def waits(self, waiter: Waiter) -> bool:
+        """See ``Effects``."""
+        _refuse("wake a waiting call")
+
     def answer(self, waiter: Waiter, result: Any) -> None:
         """See ``Effects``."""
         _refuse("wake a waiting call")

@@ -18,7 +18,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from concoord_ray.rsm.context import CallContext, Owner, Scope, current
 
@@ -36,7 +36,16 @@ class Primitive:
     """Base of everything that parks calls or grants things that can be taken back.
 
     All methods run inside the executor, with a current ``CallContext``.
+
+    It cannot be copied: it is the one that calls wait in and that sessions hold. If a copy took its place, as in an
+    attempt to undo what a method did, nobody would release what is held in it, and nobody would be woken.
     """
+
+    def __copy__(self) -> NoReturn:
+        raise TypeError(_no_copy(self))
+
+    def __deepcopy__(self, _: object) -> NoReturn:
+        raise TypeError(_no_copy(self))
 
     def timed_out(self, waiter: Waiter) -> Any:
         """The waiter's time is over and it has left the queue. Returns its call's result, or PARKED to wait on."""
@@ -53,6 +62,13 @@ class Primitive:
 
     def release_scope(self, scope: Scope) -> None:
         """The scope has ended, and none of its calls waits any more: release what it held."""
+
+
+def _no_copy(primitive: Primitive) -> str:
+    return (
+        f"a {type(primitive).__name__} cannot be copied: it is the one that calls wait in, and that processes hold. "
+        f"Copy the other attributes of the object alone; to undo, put those back."
+    )
 
 
 class Waiter:
@@ -102,6 +118,9 @@ class Effects(Protocol):
 
     def parked(self, waiter: Waiter) -> None:
         """The current call waits from now on."""
+
+    def waits(self, waiter: Waiter) -> bool:
+        """Whether it is the one that its session has waiting, and no copy that a method has made by ``pickle``."""
 
     def answer(self, waiter: Waiter, result: Any) -> None:
         """A waiter that was taken out of its queue gets its result."""
@@ -156,9 +175,18 @@ class WaitQueue:
         """The waiter whose turn is next."""
         return next(iter(self._waiters.values()), None)
 
-    def pop(self) -> Waiter:
-        """Take out the waiter whose turn is next."""
-        return self._waiters.popitem(last=False)[1]
+    def turn(self) -> Waiter | None:
+        """As ``first``, of those that wait indeed: copies of waiters are dropped."""
+        while (waiter := self.first()) is not None and not current().effects.waits(waiter):
+            del self._waiters[waiter.session, waiter.seq]
+        return waiter
+
+    def pop(self) -> Waiter | None:
+        """Take out the waiter whose turn is next; None if nobody waits."""
+        waiter = self.turn()
+        if waiter is not None:
+            self.remove(waiter)
+        return waiter
 
     def remove(self, waiter: Waiter) -> None:
         """Take out one waiter, wherever it stands."""

@@ -60,8 +60,10 @@ class DBarrier(Primitive):
         if self._broken:
             raise BrokenBarrierError
         if len(self._queue) + 1 == self._parties:
-            for index in range(self._parties - 1):
-                self._queue.wake(self._queue.pop(), index)
+            index = 0
+            while (waiter := self._queue.pop()) is not None:
+                self._queue.wake(waiter, index)
+                index += 1
             return self._parties - 1
         if timeout_s == 0:
             self.abort()
@@ -89,5 +91,5 @@ class DBarrier(Primitive):
 
     def _dismiss(self) -> None:
         current().effects.changing()
-        while len(self._queue) > 0:
-            self._queue.wake(self._queue.pop(), raised(BrokenBarrierError()))
+        while (waiter := self._queue.pop()) is not None:
+            self._queue.wake(waiter, raised(BrokenBarrierError()))

@@ -102,8 +102,8 @@ class DCondition(Primitive):
         return next(reversed(self._queue))
 
     def _notify_first(self) -> None:
-        if len(self._queue) > 0:
-            waiter = self._queue.pop()
+        waiter = self._queue.pop()
+        if waiter is not None:
             waiter.deadline_ns = None
             result = self._lock.readmit(waiter, waiter.note)
             if result is not PARKED:

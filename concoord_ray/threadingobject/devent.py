@@ -28,8 +28,8 @@ class DEvent(Primitive):
         """Set it, and wake all who wait."""
         current().effects.changing()
         self._is_set = True
-        while len(self._queue) > 0:
-            self._queue.wake(self._queue.pop(), True)
+        while (waiter := self._queue.pop()) is not None:
+            self._queue.wake(waiter, True)
 
     def clear(self, _concoord_command: CallContext | None = None) -> None:
         """Unset it."""

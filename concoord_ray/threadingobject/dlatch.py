@@ -33,8 +33,8 @@ class DCountDownLatch(Primitive):
             raise ValueError("n must be one or more")
         current().effects.changing()
         self._count = max(0, self._count - n)
-        while self._count == 0 and len(self._queue) > 0:
-            self._queue.wake(self._queue.pop(), True)
+        while self._count == 0 and (waiter := self._queue.pop()) is not None:
+            self._queue.wake(waiter, True)
         return self._count
 
     def wait(self, _concoord_command: CallContext | None = None, timeout: float | None = None) -> bool:

@@ -96,11 +96,9 @@ class DQueue(Primitive):
     def _serve(self) -> None:
         """Give items to those who wait for them, and room to those who wait for it."""
         while True:
-            if self._items and len(self._getters) > 0:
-                getter = self._getters.pop()
+            if self._items and (getter := self._getters.pop()) is not None:
                 self._getters.wake(getter, self._take(getter))
-            elif not self.full() and len(self._putters) > 0:
-                putter = self._putters.pop()
+            elif not self.full() and (putter := self._putters.pop()) is not None:
                 self._items.append(putter.note[0])
                 self._putters.wake(putter, None)
             else:

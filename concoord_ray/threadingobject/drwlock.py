@@ -135,8 +135,8 @@ class DRWLock(Primitive):
         return hold is None or hold.mode is Mode.READ
 
     def _admit(self) -> None:
-        while (first := self._queue.first()) is not None and self._admits(first.note):
-            waiter = self._queue.pop()
+        while (waiter := self._queue.turn()) is not None and self._admits(waiter.note):
+            self._queue.remove(waiter)
             self._waiting.pop(waiter.owner, None)
             self._queue.wake(waiter, self._grant(waiter, waiter.note))
 

@@ -105,7 +105,6 @@ class DSemaphore(Primitive):
 
     def _add(self, permits: int) -> None:
         self._value += permits
-        while self._value > 0 and len(self._queue) > 0:
-            waiter = self._queue.pop()
+        while self._value > 0 and (waiter := self._queue.pop()) is not None:
             self._grant(waiter)
             self._queue.wake(waiter, True)

@@ -149,8 +149,8 @@ class Mutex(Primitive):
         self._holder = None
         self._depth = 0
         self._tell_watchers(taken)
-        if len(self._queue) > 0:
-            waiter = self._queue.pop()
+        waiter = self._queue.pop()
+        if waiter is not None:
             self._queue.wake(waiter, self._grant(waiter, waiter.note, waiter.primitive))
 
     def _is_current(self, token: int) -> bool:
@@ -182,8 +182,8 @@ class Mutex(Primitive):
         return self._token if claim.fenced else claim.result
 
     def _tell_watchers(self, taken: bool) -> None:
-        while len(self._watchers) > 0:
-            self._watchers.wake(self._watchers.pop(), taken)
+        while (watcher := self._watchers.pop()) is not None:
+            self._watchers.wake(watcher, taken)
 
 
 def mutex_of(lock: Any) -> Mutex:

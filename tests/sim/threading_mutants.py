@@ -46,8 +46,9 @@ def _restores_one_level(original: Any) -> Any:
 
 
 def _loses_the_notified(self: DCondition) -> None:
-    if len(self._queue) > 0:
-        self._queue.pop().deadline_ns = None
+    waiter = self._queue.pop()
+    if waiter is not None:
+        waiter.deadline_ns = None
 
 
 def _wakes_the_first_only(self: DBarrier, _concoord_command: Any = None, timeout: float | None = None) -> Any:
