@@ -8,7 +8,8 @@ once a majority of the present acceptors has agreed to it, by a stop-sign.
   whatever Ray believes of it.
 - A view is proposed only if a majority of its own acceptors has just answered, and a replica of it is there.
 - A replica belongs to the view however long it is away, since it votes on nothing, until the log that is kept for it
-  grows long; then it is left out, and taken in again when it has caught up.
+  grows long; then it is left out, and taken in again when it has caught up. Away is who was asked, and has not
+  answered; of whom nothing is known yet is not.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class Membership:
         wanted = []
         for index in range(self.size.replicas):
             if index == self._index or index in view.replicas:
-                keep = self._is_there(index, truncation) or not is_long(log_bytes, self._config)
+                keep = index == self._index or not (truncation.is_away(index) and is_long(log_bytes, self._config))
             else:
                 progress = truncation.progress_of(index)
                 keep = progress is not None and progress.applied_slot >= truncation.below

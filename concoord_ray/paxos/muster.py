@@ -8,6 +8,8 @@ things wait until the others have followed:
 - **The next view change**, which may end the service of members that whoever is behind still needs. With storage the
   disks, too, must hold what happened before the epoch: a replica that restarts from an older snapshot is behind.
 
+A leader that has only begun knows of nobody yet: it first hears from all that are there before it judges who is.
+
 Nobody is waited for without end. A dead replica is not linked; one that is silent, or takes too long, gets what it
 misses from whoever leads.
 """
@@ -52,6 +54,7 @@ class Muster:
         """Phase 1 has ended: hold new proposals back if nothing has happened in the epoch yet."""
         leader.is_held = leader.view.epoch > 0 and leader.adopted_below == leader.view.first_slot
         self._held_at_s = now_s
+        self._truncation.ask_anew()
 
     def let_go(self, leader: Leader, now_s: float) -> None:
         """Hold nothing back any more once everyone who is there is in this epoch, or has had its time."""
@@ -67,10 +70,16 @@ class Muster:
         """
         if self._truncation.applied_slot < view.first_slot:
             return False
+        if now_s - self._held_at_s < self._config.election_timeout_s and self._awaits_word():
+            return False
         is_patient = now_s - self._began_at_s < _PATIENCE_ELECTIONS * self._config.election_timeout_s
         if is_patient and any(progress.epoch < view.epoch for progress in self._truncation.progress.values()):
             return False
         return not self._config.storage or self._truncation.durable_below(view) >= view.first_slot
+
+    def _awaits_word(self) -> bool:
+        """Whether somebody is there that has told nothing yet."""
+        return any(replica not in self._truncation.progress for replica in self._linked)
 
     def _has_entered(self, view: View, now_s: float) -> bool:
         told, told_at_s = self._truncation.progress, self._truncation.told_at_s

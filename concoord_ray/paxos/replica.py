@@ -321,7 +321,7 @@ class Replica:
         self._muster.let_go(self.leader, now_s)
         if now_s >= self._next_heartbeat_s:
             self._next_heartbeat_s = now_s + self._config.heartbeat_interval_s
-            self.truncation.decide(self.view, self.learner, now_s)
+            self.truncation.decide(self.view, self.learner)
             self._send_heartbeat(self.peers)
             self._pings.probe(self.membership.candidates(self.view), self.view)
             self._reconfigure(now_s)

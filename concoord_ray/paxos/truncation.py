@@ -5,10 +5,15 @@ replica of the view has executed it** and, with storage, two replicas (or all, i
 A replica that is gone for long is no reason to keep the log for ever: it leaves by a view change, which a majority of
 the acceptors agrees to, and not by the judgement of one leader (``membership``).
 
+Silence is counted in heartbeats that were left unanswered, and not in time: a leader that has only begun to lead, or
+was paused itself, has asked nobody anything, and would else take everyone for dead at once.
+
 ``below`` only grows. It states what has happened already, so it is true whoever says it, however late it arrives.
 """
 
 from __future__ import annotations
+
+import math
 
 from concoord_ray.config import Config
 from concoord_ray.paxos.learner import Learner
@@ -34,6 +39,9 @@ class Truncation:
         #: What each other replica has said lately, and when.
         self.progress: dict[Member, Progress] = {}
         self.told_at_s: dict[Member, float] = {}
+        #: By index: how many heartbeats of this leadership in a row have been left unanswered.
+        self._unanswered: dict[int, int] = {}
+        self._patience_heartbeats = math.ceil(config.election_timeout_s / config.heartbeat_interval_s)
 
     def own_progress(self, epoch: int) -> Progress:
         """What this replica says of itself."""
@@ -43,6 +51,7 @@ class Truncation:
         """A replica has told how far it has come."""
         self.progress[replica] = progress
         self.told_at_s[replica] = now_s
+        self._unanswered.pop(replica.index, None)
 
     def retain(self, replicas: tuple[Member, ...]) -> None:
         """These are the lives that there are."""
@@ -58,6 +67,14 @@ class Truncation:
         """What the replica at an index has said lately, None if nothing."""
         return next((progress for member, progress in self.progress.items() if member.index == index), None)
 
+    def ask_anew(self) -> None:
+        """A leadership begins: nobody has been asked anything in it."""
+        self._unanswered.clear()
+
+    def is_away(self, index: int) -> bool:
+        """Whether the replica at an index was asked for long enough, and has not answered."""
+        return self._unanswered.get(index, 0) > self._patience_heartbeats
+
     def present(self, view: View) -> int:
         """How many other replicas of the view have said something lately."""
         return sum(index != self._index and self.progress_of(index) is not None for index in view.replicas)
@@ -66,10 +83,12 @@ class Truncation:
         """The leader says so."""
         self.below = max(self.below, below)
 
-    def decide(self, view: View, learner: Learner, now_s: float) -> None:
-        """The leader's turn, once a heartbeat: raise the mark, in steps that are worth it."""
+    def decide(self, view: View, learner: Learner) -> None:
+        """The leader's turn, before each heartbeat: raise the mark, in steps that are worth it."""
         config = self._config
-        for silent in [r for r, at_s in self.told_at_s.items() if now_s - at_s > config.election_timeout_s]:
+        for index in {*view.replicas, *(replica.index for replica in self.progress)} - {self._index}:
+            self._unanswered[index] = self._unanswered.get(index, 0) + 1
+        for silent in [replica for replica in self.progress if self.is_away(replica.index)]:
             self.disconnected(silent)
         safe = self._safe_below(view, learner.log_bytes)
         if safe - self.below >= config.truncate_slots or (

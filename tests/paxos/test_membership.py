@@ -126,7 +126,7 @@ def test_a_resizing_is_followed_by_a_new_view_in_any_case() -> None:
 
 
 def kept_below(truncation: Truncation, learner: Learner) -> int:
-    truncation.decide(view(replicas=2), learner, 10.0)
+    truncation.decide(view(replicas=2), learner)
     return truncation.below
 
 

@@ -108,6 +108,15 @@ def test_the_next_view_waits_for_those_that_are_behind() -> None:
     assert next_view_is_proposed(one, 1.2)
 
 
+def test_a_leader_that_has_heard_from_nobody_yet_changes_nothing() -> None:
+    """Somebody whom it has not heard from may be in the epoch before, and need its acceptors."""
+    one = entered()
+    one.leader.is_held = False
+    tell(one, 1)
+    assert not next_view_is_proposed(one, 0.5 * TIMEOUT_S)
+    assert next_view_is_proposed(one, TIMEOUT_S)
+
+
 def test_who_has_not_executed_what_was_said_in_the_epoch_before_judges_nothing() -> None:
     """How many members there are to be may have been said in its last slot."""
     one = entered()
