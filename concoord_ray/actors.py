@@ -31,6 +31,7 @@ from concoord_ray.placement import ROLE_MEMORY_BYTES
 from concoord_ray.roles.acceptor import AcceptorRole
 from concoord_ray.roles.boot import Boot, Whereabouts
 from concoord_ray.roles.gateway import GatewayRole, Parcel
+from concoord_ray.roles.node import exit_broken
 from concoord_ray.roles.registry import RegistryRole
 from concoord_ray.roles.replica import ReplicaRole
 
@@ -54,6 +55,9 @@ _STATUS = "status"
 
 #: How long one member may take to say where it is before it is taken for absent.
 DESCRIBE_TIMEOUT_S = 1.0
+
+#: Who has left is killed within so many ``close_timeout_s``, by ``stop``, unless that was interrupted.
+_KILLED_WITHIN = 5
 
 
 class RayDiscovery:
@@ -192,9 +196,19 @@ class RoleActor:
         return msgspec.msgpack.encode(self._role.node.own_report())
 
     async def stop(self) -> None:
-        """Leave for good: nobody hears of this member any more, though its process takes a while to end."""
-        if self._role is not None:
-            await self._role.stop()
+        """Leave for good: nobody hears of this member any more, though its process takes a while to end.
+
+        Whoever asks for this kills the actor next. If he does not, since he is interrupted or dies, the process ends by
+        itself, and Ray starts it again, as a member like any other: one that has left hears nobody, yet has its name.
+        """
+        if self._role is None:
+            return
+        node = self._role.node
+        late_s = _KILLED_WITHIN * node.boot.config.close_timeout_s
+        asyncio.get_running_loop().call_later(
+            late_s, exit_broken, node.me, RuntimeError("it has left, and was not killed")
+        )
+        await self._role.stop()
 
 
 class ReplicaActor(RoleActor):
