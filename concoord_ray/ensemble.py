@@ -7,6 +7,7 @@ dies half-way, one ensemble comes of it. Whoever has started any of it stops all
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import time
@@ -27,6 +28,8 @@ from concoord_ray.resizing import resize
 from concoord_ray.restart import find_data, prepare
 from concoord_ray.rsm.command import Delete, ListObjects, Lookup, ObjectInfo
 from concoord_ray.status import EnsembleStatus, gather_status
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_ENSEMBLE = "default"
 _LOOK_AGAIN_S = 0.1
@@ -155,6 +158,13 @@ def _await_end(name: str, until_s: float) -> Holder:
     """What holds the name, once nobody is just stopping it."""
     while (held := genesis.find_holder(name)).is_ending:
         if time.monotonic() > until_s:
+            rescued = None if held.plan is None else held.plan.rescued
+            if rescued is not None:
+                raise ConfigurationError(
+                    f"The ensemble {name!r} is being stopped for a recovery, which has not ended. Its state is in "
+                    f"{rescued}. If whoever recovers it has died, call concoord.recover({name!r}) there; or "
+                    f"concoord.shutdown({name!r}), if that state is not needed."
+                )
             raise ConfigurationError(
                 f"The ensemble {name!r} is being stopped, and is not gone yet. If whoever stops it has died, call "
                 f"concoord.shutdown({name!r}) again."
@@ -173,8 +183,12 @@ def shutdown(name: str = DEFAULT_ENSEMBLE) -> None:
         return
     detach(name)
     plan = genesis.find_plan(name)
-    if plan is not None:
-        destroy(plan)
+    if plan is None:
+        return
+    destroy(plan)
+    if plan.rescued is not None:
+        text = "a recovery of %r had not ended: its state stays in %s, and recover() takes that file as source="
+        logger.warning(text, name, plan.rescued)
 
 
 def status(name: str = DEFAULT_ENSEMBLE) -> EnsembleStatus:

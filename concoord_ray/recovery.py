@@ -212,7 +212,7 @@ def _last_state(old: Plan | None, name: str, source: str | Path | None, until_s:
             f"The replicas of {name!r} have diverged, so no state that is left is known to be right: give source=, a "
             f"backup's file. What they say: {said}"
         )
-    if found.is_healthy:
+    if found.is_healthy and not genesis.find_holder(name).is_ending:  # Else it is about to be no more.
         raise ConfigurationError(f"The ensemble {name!r} has a majority and a leader: there is nothing to recover.")
     return _furthest_state(old, found, until_s)
 

@@ -13,6 +13,7 @@ from concoord_ray.errors import CallTimeout, ConfigurationError
 from concoord_ray.genesis import Plan
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.rsm.snapshot import header
+from concoord_ray.status import EnsembleStatus
 from concoord_ray.storage.snapshots import read_file, write_file
 from tests.lifecycle.conftest import Cluster, Elsewhere, Stop, state
 
@@ -114,6 +115,45 @@ def test_if_it_fails_the_error_says_where_the_state_is(lost: Cluster) -> None:
     assert header(read_file(Path(rescued.path))[1]).next_slot == 500
     with pytest.raises(ConfigurationError, match=rescued.path):
         ensemble.init("here", timeout_s=0.0)
+
+
+def test_who_finds_the_old_ensemble_half_stopped_is_told_where_its_state_is(lost: Cluster) -> None:
+    """To shut it down, as is right otherwise, would be to lose it."""
+    lost.at("leave", die)
+    with pytest.raises(Died):
+        recovery.recover("here")
+    rescued = holder().rescued
+    assert rescued is not None
+    with pytest.raises(ConfigurationError, match=rf"{rescued.path}.*concoord\.recover\('here'\)"):
+        ensemble.init("here", timeout_s=0.0)
+
+
+def test_an_ensemble_that_is_well_again_when_it_is_half_stopped_can_be_recovered(
+    lost: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost.at("leave", die)
+    with pytest.raises(Died):
+        recovery.recover("here")
+    monkeypatch.setattr(EnsembleStatus, "is_healthy", property(lambda _: True))
+    recovery.recover("here")
+    assert begins_at(lost) == 500
+    with pytest.raises(ConfigurationError, match="nothing to recover"):
+        recovery.recover("here")
+
+
+def test_who_shuts_it_down_instead_is_told_which_file_nothing_refers_to_any_more(
+    lost: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost.at("leave", die)
+    with pytest.raises(Died):
+        recovery.recover("here")
+    rescued = holder().rescued
+    assert rescued is not None
+    caplog.clear()
+    ensemble.shutdown("here")
+    assert rescued.path in caplog.text
+    recovery.recover("here", source=rescued.path)
+    assert begins_at(lost) == 500
 
 
 def test_the_state_is_kept_on_a_disk_of_the_ensemble_if_there_is_one_here(cluster: Cluster, tmp_path: Path) -> None:
