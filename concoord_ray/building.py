@@ -22,6 +22,8 @@ from concoord_ray.rsm.snapshot import header as snapshot_header
 logger = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 0.1
+#: How often who waits for Ray to place members looks whether they are wanted still.
+_LOOK_S = 1.0
 
 
 def start_members(plan: Plan, size: Size, nodes: Mapping[int, str], until_s: float) -> list[tuple[Role, int]]:
@@ -167,13 +169,19 @@ def _wait(refs: list[Any], timeout_s: float) -> list[Any]:
 
 
 def _await_group(plan: Plan, group: PlacementGroup, until_s: float) -> None:
-    if group.wait(max(0.1, until_s - time.monotonic())):
-        return
+    while not group.wait(min(_LOOK_S, max(0.1, until_s - time.monotonic()))):
+        if not genesis.is_held_by(plan):
+            raise _stopped(plan)
+        if time.monotonic() > until_s:
+            raise _unplaced(plan)
+
+
+def _unplaced(plan: Plan) -> ConfigurationError:
     if plan.config.placement == "STRICT_SPREAD":
         why = "it needs a node for each acceptor and replica. Add nodes, or use placement='SPREAD'."
     else:
         why = "no node has memory left for them, in Ray's own account of it. 'ray status' shows who has how much."
-    raise ConfigurationError(
+    return ConfigurationError(
         f"Ray could not place all members of the ensemble {plan.name!r} with placement={plan.config.placement}: {why}"
     )
 
@@ -188,6 +196,8 @@ def _first_reports(plan: Plan, members: list[tuple[Role, int]], until_s: float) 
         missing = [key for key in members if key not in reports]
         if not missing:
             return reports
+        if not genesis.is_held_by(plan):
+            raise _stopped(plan)
         names = ", ".join(f"{role} {index}" for role, index in missing)
         if all(key in faults for key in missing):
             # One disk has many members' directories: what is wrong with it is said once.
@@ -204,3 +214,4 @@ def _first_reports(plan: Plan, members: list[tuple[Role, int]], until_s: float) 
                 f"{names} of the ensemble {plan.name!r} did not start in time. Ray's log of the actors (ray logs "
                 f"actor) says why; is concoord_ray installed on every node?"
             )
+        time.sleep(_LOOK_AGAIN_S)

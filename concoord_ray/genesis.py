@@ -141,10 +141,11 @@ def _change(held: Holder, record: _Record | None) -> bool:
     if existed and internal_kv._internal_kv_get(key, namespace=_KV) != encoded:
         return False
     numbers = _numbers(held.name)
+    last = max(numbers, default=0)
     for passed in numbers:
-        if passed < max(numbers):
+        if passed < last:
             internal_kv._internal_kv_del(_holder_key(held.name, passed), namespace=_KV)
-    return max(numbers) == number  # Else this number had been there, and is passed.
+    return last == number  # Else there is a later one: this one is passed, or had been before.
 
 
 def find_plan(name: str) -> Plan | None:
@@ -153,8 +154,16 @@ def find_plan(name: str) -> Plan | None:
 
 
 def propose_plan(plan: Plan, held: Holder) -> bool:
-    """Begin a life; False if it is not true any more that nothing holds its name, as ``held`` has it."""
-    return held.plan is None and _change(held, _Record(plan, Phase.STARTING))
+    """Begin a life; False if it is not true any more that nothing holds its name, as ``held`` has it.
+
+    Whoever is slow may have begun it, and see only what others have come to with it since.
+    """
+    if held.plan is not None:
+        return False
+    if _change(held, _Record(plan, Phase.STARTING)):
+        return True
+    now = find_plan(plan.name)
+    return now is not None and now.life == plan.life
 
 
 def _advance(plan: Plan, after: Phase, to: Phase) -> bool:

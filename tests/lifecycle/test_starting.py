@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from concoord_ray import ensemble, genesis, restart
+from concoord_ray import building, ensemble, genesis, restart
 from concoord_ray.config import Config
 from concoord_ray.errors import ConfigurationError
 from concoord_ray.genesis import Plan
 from concoord_ray.paxos.membership import Size
 from concoord_ray.paxos.view import Member, Role, View
 from concoord_ray.restart import Found
-from tests.lifecycle.conftest import Cluster, Elsewhere, Stop
+from tests.lifecycle.conftest import PATIENCE_S, Cluster, Elsewhere, Stop
 
 
 class Interrupted(BaseException):
@@ -85,11 +86,65 @@ def test_who_gives_up_leaves_alone_what_others_have_finished(cluster: Cluster) -
     assert ensemble.init("here").id == second.id
 
 
+def test_who_helps_with_a_start_hears_at_once_that_it_is_given_up(cluster: Cluster) -> None:
+    def shut_down() -> None:
+        assert genesis.find_plan("here") is not None
+        ensemble.shutdown("here")
+
+    cluster.at("started", shut_down)
+    began_s = time.monotonic()
+    with pytest.raises(ConfigurationError, match="was stopped while it was starting"):
+        ensemble.init("here", timeout_s=PATIENCE_S)
+    assert time.monotonic() - began_s < PATIENCE_S / 2
+    assert not cluster.running
+
+
+def test_who_waits_for_a_place_hears_at_once_that_the_start_is_given_up(cluster: Cluster) -> None:
+    plan = Plan("here", "e" * 32, b"s" * 32, Config())
+    assert genesis.propose_plan(plan, genesis.find_holder("here"))
+
+    class Group:
+        """Has no place; meanwhile the ensemble is shut down."""
+
+        waits = 0
+
+        def wait(self, timeout_s: float) -> bool:
+            self.waits += 1
+            assert timeout_s < PATIENCE_S / 2
+            ensemble.shutdown("here")
+            return False
+
+    group: Any = Group()
+    with pytest.raises(ConfigurationError, match="was stopped while it was starting"):
+        building._await_group(plan, group, time.monotonic() + PATIENCE_S)
+    assert group.waits == 1
+
+
 def test_a_start_that_was_left_half_way_is_finished_by_the_next(cluster: Cluster) -> None:
     plan = Plan("here", "e" * 32, b"s" * 32, Config())
     assert genesis.propose_plan(plan, genesis.find_holder("here"))
     assert ensemble.init("here").id == plan.ensemble
     assert genesis.is_running(plan)
+
+
+def test_who_is_slow_to_see_that_his_start_has_begun_leaves_it_as_it_is(cluster: Cluster) -> None:
+    """Others have finished it meanwhile."""
+    finished: list[ensemble.Ensemble] = []
+    put = cluster.store._internal_kv_put
+
+    def slowly(key: bytes, value: bytes, *, overwrite: bool, namespace: bytes) -> bool:
+        existed = put(key, value, overwrite=overwrite, namespace=namespace)
+        cluster.reach("put")
+        return existed
+
+    cluster.store._internal_kv_put = slowly  # type: ignore[method-assign]
+    cluster.at("put", lambda: finished.append(ensemble.init("here")))
+    mine = ensemble.init("here")
+    assert finished[0].id == mine.id
+    plan = genesis.find_plan("here")
+    assert plan is not None
+    assert genesis.is_running(plan)
+    assert genesis.find_valid_view(plan) is not None
 
 
 @pytest.mark.usefixtures("durable")
