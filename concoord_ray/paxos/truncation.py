@@ -41,6 +41,8 @@ class Truncation:
         self.told_at_s: dict[Member, float] = {}
         #: By index: how many heartbeats of this leadership in a row have been left unanswered.
         self._unanswered: dict[int, int] = {}
+        # A log that is full must not wait for more: it takes nothing.
+        self._worth_bytes = min(config.truncate_log_bytes, config.max_log_bytes // 4)
         self._patience_heartbeats = math.ceil(config.election_timeout_s / config.heartbeat_interval_s)
 
     def own_progress(self, epoch: int) -> Progress:
@@ -85,15 +87,13 @@ class Truncation:
 
     def decide(self, view: View, learner: Learner) -> None:
         """The leader's turn, before each heartbeat: raise the mark, in steps that are worth it."""
-        config = self._config
         for index in {*view.replicas, *(replica.index for replica in self.progress)} - {self._index}:
             self._unanswered[index] = self._unanswered.get(index, 0) + 1
         for silent in [replica for replica in self.progress if self.is_away(replica.index)]:
             self.disconnected(silent)
         safe = self._safe_below(view, learner.log_bytes)
-        if safe - self.below >= config.truncate_slots or (
-            safe > self.below and learner.log_bytes >= config.truncate_log_bytes
-        ):
+        is_worth_it = safe > self.below and learner.log_bytes >= self._worth_bytes
+        if safe - self.below >= self._config.truncate_slots or is_worth_it:
             self.below = safe
 
     def _safe_below(self, view: View, log_bytes: int) -> int:

@@ -141,6 +141,17 @@ def test_the_log_waits_for_a_replica_that_is_on_its_way_into_the_view() -> None:
     assert kept_below(truncation, learner) == 500
 
 
+def test_a_log_that_is_nearly_full_is_dropped_however_little_that_is() -> None:
+    """It would take nothing any more, and so never have as much as is worth it."""
+    truncation, learner = Truncation(0, Config(max_log_bytes=4000)), Learner()
+    truncation.applied_slot = 5
+    truncation.progressed(replica(1), Progress(0, 5, 0), 10.0)
+    learner.log_bytes = 999
+    assert kept_below(truncation, learner) == 0
+    learner.log_bytes = 1000
+    assert kept_below(truncation, learner) == 5
+
+
 def test_the_word_of_an_earlier_life_is_worth_nothing() -> None:
     one = follower(0)
     one.receive(replica(1, incarnation=1), Progress(0, 100, 0), 1.0)

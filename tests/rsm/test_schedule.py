@@ -61,6 +61,23 @@ def test_small_slots_count_for_what_a_restart_takes_with_them() -> None:
     assert schedule.is_due(follower())
 
 
+def test_before_the_log_is_full_however_large_the_last_snapshot_was() -> None:
+    """A full log takes nothing any more, and is not dropped before there are snapshots: it would be full for ever."""
+    config = Config(storage="/data", snapshot_log_bytes=1000, snapshot_slots=10, max_log_bytes=8000)
+    schedule = SnapshotSchedule(config)
+    schedule.found(5, 100_000)
+    schedule.logged(50, 1999)
+    assert not schedule.is_due(follower()), "a slot takes no more of the log than its value"
+    schedule.logged(1, 1)
+    assert schedule.is_due(follower())
+    assert schedule.begin(10)
+    schedule.written(10, 100_000)
+    schedule.logged(1, 1999)
+    assert not schedule.is_due(follower(applied_slot=20))
+    schedule.logged(1, 1)
+    assert schedule.is_due(follower(applied_slot=20))
+
+
 def test_not_if_nothing_has_happened_since() -> None:
     schedule = grown()
     schedule.found(10, 1)
