@@ -152,6 +152,10 @@ class Mutex(Primitive):
         waiter = self._queue.pop()
         if waiter is not None:
             self._queue.wake(waiter, self._grant(waiter, waiter.note, waiter.primitive))
+            self._admit_others_of(waiter)
+
+    def _admit_others_of(self, waiter: Waiter) -> None:
+        """A waiter was granted the lock. Other calls of its owner wait on."""
 
     def _is_current(self, token: int) -> bool:
         return token in (self._token, self._known_token)

@@ -18,8 +18,10 @@ def outcome(reply: Reply) -> Any:
 class Story:
     """One object, and the sessions that call it."""
 
+    make_log: type[Log] = Log
+
     def __init__(self, cls: type, *args: Any, **kwargs: Any) -> None:
-        self.log = Log()
+        self.log = self.make_log()
         self._sessions: dict[str, Client] = {}
         self.object_id = self.session("creator").create(cls, *args, **kwargs)
         self._seqs: dict[str, int] = {}
