@@ -30,7 +30,7 @@ class NotDeterministic(ConcoordError):
 
 
 class SessionExpired(ConcoordError):
-    """This process was silent for longer than the session TTL; its calls in the old session were not executed.
+    """This process was silent for longer than the session TTL; its calls there did not run, or wait no more.
 
     What it held was released. The next call opens a new session.
     """

@@ -27,6 +27,11 @@ class Ready(NamedTuple):
     error: BaseException | None
 
 
+def has_run(waiter: Waiter) -> bool:
+    """Whether the method of a call that waits has run until there; of one that waits for its guard it has not begun."""
+    return not isinstance(waiter.primitive, GuardQueue)
+
+
 class GuardQueue(Primitive):
     """The guarded calls of one object that wait."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from concoord_ray.errors import ConcoordError, OutcomeUnknown, SessionExpired
 from concoord_ray.rsm.command import Outcome, Reply
 from concoord_ray.rsm.context import Scope
+from concoord_ray.rsm.guards import has_run
 
 if TYPE_CHECKING:
     from concoord_ray.rsm.waiters import Primitive, Waiter
@@ -67,32 +68,49 @@ class Answer(NamedTuple):
     grants: tuple[Grant, ...] = ()
 
 
+class _Calls(NamedTuple):
+    """Calls of a session that has ended."""
+
+    executed: Intervals
+    #: Withdrawn while their methods waited.
+    waited: Intervals
+
+
 class EndedSessions:
     """What the sessions that ended last had executed, so that no late retry is told that it had no effect."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._executed: dict[int, Intervals] = {}
+        self._calls: dict[int, _Calls] = {}
         self._has_forgotten = False
 
     def add(self, session: Session) -> None:
-        """The session has ended. The one that ended first is forgotten if there are too many."""
-        executed = session.acknowledged
+        """The session ends, and its calls wait still. The one that ended first is forgotten if there are too many."""
+        executed, waited = session.acknowledged, Intervals()
         for seq in session.answers:
             executed.add(seq, seq)
-        self._executed[session.id] = executed
-        if len(self._executed) > self._limit:
-            del self._executed[next(iter(self._executed))]
+        for waiter in session.parked.values():
+            if has_run(waiter):
+                waited.add(waiter.seq, waiter.seq)
+        self._calls[session.id] = _Calls(executed, waited)
+        if len(self._calls) > self._limit:
+            del self._calls[next(iter(self._calls))]
             self._has_forgotten = True
 
     def error(self, session: int, seq: int) -> ConcoordError:
         """Why call ``seq`` of a session that does not exist is refused."""
         ended = f"Session {session} has ended: its process was silent for longer than session_ttl_s, or it was closed. "
-        executed = self._executed.get(session)
-        if self._has_forgotten if executed is None else seq in executed:
+        calls = self._calls.get(session)
+        if self._has_forgotten if calls is None else seq in calls.executed:
             return OutcomeUnknown(
                 f"{ended}Call {seq} was, or may have been, executed before that, and its result is gone. Look at the "
                 f"object before a retry."
+            )
+        if calls is not None and seq in calls.waited:
+            return SessionExpired(
+                f"{ended}What it held was released, and this call waits no more. What its method did before it began "
+                f"to wait is done: a retry is safe if the method only waits, as acquire does. The next call opens a "
+                f"new session."
             )
         return SessionExpired(
             f"{ended}What it held was released, and this call was not executed. The next call opens a new session."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concoord_ray.errors import CallCancelled, CallTimeout
-from concoord_ray.rsm.guards import GuardQueue
+from concoord_ray.rsm.guards import has_run
 from concoord_ray.rsm.objects import refuse
 from concoord_ray.rsm.sessions import Answer
 from concoord_ray.rsm.waiters import Waiter
@@ -32,6 +32,5 @@ def task_ended() -> Answer:
 
 
 def timed_out(waiter: Waiter | None) -> Answer:
-    """Of one whose own time is over; ``waiter`` if it waits. Its method has run until there, but for a guarded one."""
-    has_run = waiter is not None and not isinstance(waiter.primitive, GuardQueue)
-    return refuse(_WAITS_NO_MORE if has_run else _TIMED_OUT)
+    """Of one whose own time is over; ``waiter`` if it waits."""
+    return refuse(_WAITS_NO_MORE if waiter is not None and has_run(waiter) else _TIMED_OUT)

@@ -8,7 +8,9 @@ from concoord_ray.objects.counter import Counter
 from concoord_ray.objects.lock import Lock
 from concoord_ray.objects.semaphore import Semaphore
 from concoord_ray.rsm.command import CloseSession, Delete, Entry, ExpireSession, Reply
-from concoord_ray.rsm.wire import encode_message
+from concoord_ray.rsm.methods import when
+from concoord_ray.rsm.wire import decode_refusal, encode_message
+from concoord_ray.threadingobject.dsemaphore import DSemaphore
 from tests.rsm.log import Handle, Log, calling, creation, refused, result
 from tests.rsm.samples import Blocker
 
@@ -67,6 +69,37 @@ def test_every_parked_call_of_the_session_is_answered() -> None:
     parked = [dead.park(lock, "take_permit") for lock in locks]
     replies = expire(log, dead.session)
     assert [(r.seq, refused(r)) for r in replies] == [(seq, "SessionExpired") for seq in parked]
+
+
+class Tally:
+    """Counts, and then waits; or waits for its guard first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.permits = DSemaphore(0)
+
+    def count_and_wait(self) -> bool:
+        self.count += 1
+        return self.permits.acquire()
+
+    @when(lambda self: self.count > 1)
+    def wait_and_count(self) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize(
+    ("method", "told"), [("count_and_wait", "began to wait is done"), ("wait_and_count", "not ex")]
+)
+def test_whoever_waited_is_told_whether_its_method_had_begun(method: str, told: str) -> None:
+    log = Log()
+    dead = log.open()
+    tally = dead.create(Tally)
+    parked = dead.park(tally, method)
+    (at_the_end,) = expire(log, dead.session)
+    (to_a_retry,) = log.decide(dead.again(parked, calling(tally, method)))
+    for reply in (at_the_end, to_a_retry):
+        assert refused(reply) == "SessionExpired"
+        assert told in decode_refusal(reply.payload).message
 
 
 def test_a_session_that_ended_executes_nothing_any_more() -> None:
