@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from concoord_ray.attach import Attachment, attachment_to, find_attachment
@@ -133,10 +133,21 @@ def replicated(
         if not isinstance(decorated, type):
             raise ConfigurationError(f"@replicated decorates a class, not {decorated!r}.")
         made: ReplicatedClass[P, Handle[T]] = ReplicatedClass(decorated, name=name, ensemble=ensemble)
+        _check_method_names(decorated, made._methods)
         check(decorated, made._methods, determinism)
         return made
 
     return decorate if cls is None else decorate(cls)
+
+
+def _check_method_names(cls: type, methods: Mapping[str, int]) -> None:
+    """Refuse methods that no handle could call, since it has attributes of its own by these names."""
+    for name in methods:
+        if hasattr(Handle, name):
+            raise ConfigurationError(
+                f"{cls.__qualname__}.{name} could not be called: {name!r} of a handle is the handle's own. Give the method "
+                f"another name, or, if only other methods call it, one that begins with _."
+            )
 
 
 def attach_or_init(ensemble: str) -> Attachment:

@@ -32,6 +32,15 @@ def test_its_methods_are_listed() -> None:
     assert listed == sorted(set(listed))
 
 
+@pytest.mark.parametrize("name", ["name", "concoord_reference", "concoord_attachment"])
+def test_a_method_that_no_handle_could_call_is_refused_when_its_class_is_decorated(name: str) -> None:
+    """Also an inherited one. It would be shadowed by what the handle has of its own."""
+    base = type("Base", (), {name: lambda self: 1})
+    with pytest.raises(concoord.ConfigurationError, match=rf"Account\.{name} .* '{name}' of a handle is the handle's own"):
+        concoord.replicated(type("Account", (base,), {"__qualname__": "Account"}))
+    concoord.replicated(type("Account", (), {name: 1, "names": lambda self: 1}))
+
+
 def test_a_name_of_another_type_is_refused_like_any_that_cannot_be() -> None:
     """Before Ray is started for it."""
     with pytest.raises(concoord.ConfigurationError, match="name=5: use 1 to 64 letters"):
