@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NoReturn, Protocol
 
-import msgspec
-
 from concoord_ray.directory import Directory, Hearsay, MemberReport, Report
 from concoord_ray.errors import StorageError
 from concoord_ray.net.identity import Address, Identity
@@ -215,7 +213,7 @@ class Node:
         for payload in payloads:
             try:
                 message = decode(payload)
-            except msgspec.MsgspecError as error:
+            except (ValueError, RecursionError) as error:  # So are msgspec's errors, and broken UTF-8.
                 logger.warning("%s: dropped a frame of %d bytes from %s: %s", self.me, len(payload), member, error)
                 continue
             if isinstance(message, Directory):

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
-
 from concoord_ray.config import Config
 from concoord_ray.errors import (
     ConfigurationError,
@@ -151,7 +149,7 @@ class Executor(Calls):
                 return
         try:
             command = decode_command(entry.command)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:  # So are msgspec's errors, and broken UTF-8.
             self._reply(entry, session, refuse(ProtocolViolation(f"The command cannot be decoded: {error}")))
             return
         if isinstance(command, OpenSession) and entry.session == 0:
@@ -341,7 +339,7 @@ class Executor(Calls):
         """Answer a read from the applied state, changing nothing."""
         try:
             command = decode_command(entry.command)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:  # So are msgspec's errors, and broken UTF-8.
             return as_reply(entry, refuse(ProtocolViolation(f"The read cannot be decoded: {error}")))
         if isinstance(command, Lookup):
             info = self._objects.find(command.name)

@@ -11,8 +11,9 @@ import pytest
 
 from concoord_ray.client import Client
 from concoord_ray.config import Config
-from concoord_ray.directory import Directory, MemberReport
+from concoord_ray.directory import Directory, MemberReport, Report
 from concoord_ray.errors import OutcomeUnknown, StorageFailed
+from concoord_ray.net.identity import Address
 from concoord_ray.paxos.outputs import Decided
 from concoord_ray.paxos.view import Member, Role
 from concoord_ray.roles import lane as lanes
@@ -99,6 +100,22 @@ def test_a_step_that_fails_is_the_last(where: str) -> None:
     assert [str(fault) for fault in owner.faults] == [where]
     assert owner.steps.count(where) == 1
     assert owner.steps[-1] == where
+
+
+def test_what_cannot_be_decoded_is_dropped_and_the_role_goes_on() -> None:
+    report = encode(Report(MemberReport(PEER, Address("a host", 1), "a node", 1)))
+    nonsense = [b"", b"\xc1", b"\x91" * 200_000, report.replace(b"a host", b"a\xffhost")]
+
+    async def scenario() -> None:
+        node = Node(boot(Role.REPLICA), HERE, NoDiscovery(), owner)
+        for payload in nonsense:
+            node.link_received(PEER, [payload, encode(Leading())])
+        await node.stop()
+
+    owner = Fragile("nowhere")
+    asyncio.run(scenario())
+    assert not owner.faults
+    assert owner.steps == ["receive"] * len(nonsense)
 
 
 def test_work_in_the_background_that_fails_ends_the_role_and_what_is_cancelled_has_not_failed() -> None:

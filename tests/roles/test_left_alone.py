@@ -23,8 +23,8 @@ class Silent(NoDiscovery):
     """Nobody is there, and there never is a view."""
 
     async def view(self) -> View:
-        while True:
-            await asyncio.sleep(PATIENCE_S)
+        await asyncio.Event().wait()
+        raise AssertionError("it is cancelled")
 
 
 @pytest.mark.parametrize("of", [AcceptorRole, ReplicaRole, RegistryRole])

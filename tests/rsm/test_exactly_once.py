@@ -6,7 +6,7 @@ import pytest
 
 from concoord_ray.objects.counter import Counter
 from concoord_ray.objects.lock import Lock
-from concoord_ray.rsm.command import Acknowledge, Call, Entry, ExpireSession, OpenSession
+from concoord_ray.rsm.command import Acknowledge, Call, Entry, ExpireSession, Lookup, OpenSession
 from concoord_ray.rsm.wire import encode_message
 from tests.rsm.log import Log, calling, refused, result
 from tests.rsm.samples import Register
@@ -168,12 +168,14 @@ def test_a_request_of_an_unknown_session_never_executes() -> None:
 def test_a_command_that_cannot_be_decoded_is_an_error_and_the_log_moves_on() -> None:
     log = Log()
     client = log.open()
-    for nonsense in (b"", b"\xc1", encode_message([99]), encode_message("x")):
+    broken = encode_message(Lookup("a name")).replace(b"a name", b"a\xffname")
+    for nonsense in (b"", b"\xc1", encode_message([99]), encode_message("x"), broken):
         client.seq += 1
         entry = Entry(client.session, client.seq, (), nonsense)
         (reply,) = log.decide(entry)
         assert refused(reply) == "ProtocolViolation"
         assert log.decide(entry) == [reply]
+        assert refused(log.executors[0].read(entry)) == "ProtocolViolation"
     assert client.create(Counter) == 1
 
 
