@@ -33,7 +33,7 @@ class ReplicatedClass(Generic[P, H_co]):
         self.__qualname__ = cls.__qualname__
         self.__doc__ = cls.__doc__
         self.__module__ = cls.__module__
-        self._name = name
+        self._name = None if name is None else _checked_name(name)
         self._ensemble = ensemble
         self._get_if_exists = get_if_exists
         self._methods = method_flags(cls)
@@ -61,7 +61,7 @@ class ReplicatedClass(Generic[P, H_co]):
             raise ConfigurationError("get_if_exists=True needs a name: options(name=..., get_if_exists=True).")
         return ReplicatedClass(
             self.__wrapped__,
-            name=self._name if name is None else _checked_name(name),
+            name=self._name if name is None else name,
             ensemble=self._ensemble if ensemble is None else ensemble,
             get_if_exists=self._get_if_exists if get_if_exists is None else get_if_exists,
         )
@@ -145,8 +145,8 @@ def _check_method_names(cls: type, methods: Mapping[str, int]) -> None:
     for name in methods:
         if hasattr(Handle, name):
             raise ConfigurationError(
-                f"{cls.__qualname__}.{name} could not be called: {name!r} of a handle is the handle's own. Give the method "
-                f"another name, or, if only other methods call it, one that begins with _."
+                f"{cls.__qualname__}.{name} could not be called: {name!r} of a handle is its own. Give the "
+                f"method another name, or, if only other methods call it, one that begins with _."
             )
 
 

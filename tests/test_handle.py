@@ -32,11 +32,20 @@ def test_its_methods_are_listed() -> None:
     assert listed == sorted(set(listed))
 
 
+@pytest.mark.parametrize("name", ["", 5])
+def test_a_name_of_an_object_that_cannot_be_is_refused_when_it_is_given(name: Any) -> None:
+    told = f"name={name!r}: an object's name is a string with at least one character"
+    with pytest.raises(concoord.ConfigurationError, match=told):
+        concoord.replicated(name=name)(type("Account", (), {}))
+    with pytest.raises(concoord.ConfigurationError, match=told):
+        concoord.Lock.options(name=name)
+
+
 @pytest.mark.parametrize("name", ["name", "concoord_reference", "concoord_attachment"])
 def test_a_method_that_no_handle_could_call_is_refused_when_its_class_is_decorated(name: str) -> None:
     """Also an inherited one. It would be shadowed by what the handle has of its own."""
     base = type("Base", (), {name: lambda self: 1})
-    with pytest.raises(concoord.ConfigurationError, match=rf"Account\.{name} .* '{name}' of a handle is the handle's own"):
+    with pytest.raises(concoord.ConfigurationError, match=rf"Account\.{name} .*'{name}' of a handle is its own"):
         concoord.replicated(type("Account", (base,), {"__qualname__": "Account"}))
     concoord.replicated(type("Account", (), {name: 1, "names": lambda self: 1}))
 
