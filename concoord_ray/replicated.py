@@ -23,7 +23,11 @@ H_co = TypeVar("H_co", bound=Handle[Any], covariant=True)
 
 
 class ReplicatedClass(Generic[P, H_co]):
-    """A decorated class. ``.remote(...)`` creates an object of it in an ensemble; ``.options(...)`` says how."""
+    """A decorated class. ``.remote(...)`` creates an object of it in an ensemble; ``.options(...)`` says how.
+
+    Among the bases of another class it stands for the class that was decorated. The other one is decorated too, if it
+    is to be replicated.
+    """
 
     def __init__(
         self, cls: type[Any], *, name: str | None = None, ensemble: str = DEFAULT_ENSEMBLE, get_if_exists: bool = False
@@ -40,6 +44,9 @@ class ReplicatedClass(Generic[P, H_co]):
 
     def __repr__(self) -> str:
         return f"<replicated class {self.__module__}.{self.__qualname__}>"
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        return (self.__wrapped__,)
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
         """Refused, as for Ray's actor classes."""
