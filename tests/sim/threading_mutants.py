@@ -162,7 +162,7 @@ THREADING = (
         Kind.THREADING,
         replacing(Mutex, "_tell_watchers", lambda self, taken: None),
         frozenset({"NobodyWaitsInVain", "Liveness"}),
-        20,
+        100,
     ),
     Mutant(
         "a guarded call runs whatever its guard says",
