@@ -202,6 +202,7 @@ def status(name: str = DEFAULT_ENSEMBLE) -> EnsembleStatus:
 
 def get(name: str, *, ensemble: str = DEFAULT_ENSEMBLE) -> Handle[Any]:
     """The handle of the object called ``name``. Raises NoSuchObject if there is none. Linearizable, safe to retry."""
+    check_object_name(name)
     attachment, info = ask(ensemble, Lookup(name))
     return Handle(ensemble, attachment.plan.ensemble, info)
 
@@ -217,7 +218,7 @@ def delete(target: str | Handle[Any], *, ensemble: str = DEFAULT_ENSEMBLE) -> No
 
     Raises NoSuchObject if there is none.
     """
-    handle = get(target, ensemble=ensemble) if isinstance(target, str) else target
+    handle = target if isinstance(target, Handle) else get(target, ensemble=ensemble)
     handle.concoord_attachment().client.call(Delete(handle.concoord_reference()[1]))
 
 
@@ -225,6 +226,16 @@ def check_name(name: Any) -> None:
     """Raises ConfigurationError unless an ensemble may be called so."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigurationError(f"name={name!r}: use 1 to 64 letters, digits, dots, dashes and underscores.")
+
+
+def check_object_name(name: Any) -> None:
+    """Raises ConfigurationError unless an object may be called so."""
+    if not name or not isinstance(name, str):
+        raise ConfigurationError(f"name={name!r}: an object's name is a string with at least one character.")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"name={name!r}: there is no such text: {error}.") from error
 
 
 def _directory(storage: Any) -> str:

@@ -356,16 +356,16 @@ class Session:
         """
         if self.id is None:
             raise RuntimeError("the session is not open yet")
+        encoded = encode_message(command)  # What cannot be takes neither a number nor acknowledgements.
         if readonly:
             self._next_read -= 1
-            return Entry(self.id, self._next_read, (), encode_message(command))
-        seq = self._next_seq
-        self._next_seq += 1
+            return Entry(self.id, self._next_read, (), encoded)
+        seq, self._next_seq = self._next_seq, self._next_seq + 1
         acks: Acks = () if travels else self._unacknowledged.ranges()
         if acks:
             self._unacknowledged = Intervals()
             self._acknowledge_at_s = None
-        return Entry(self.id, seq, acks, encode_message(command))
+        return Entry(self.id, seq, acks, encoded)
 
     def acknowledge(self, seq: int, now_s: float) -> None:
         """The process has the reply to ``seq``, or has given the call up for good."""

@@ -17,6 +17,7 @@ from concoord_ray.directory import Directory
 from concoord_ray.errors import (
     CallCancelled,
     ConcoordError,
+    ConfigurationError,
     OutcomeUnknown,
     SessionExpired,
 )
@@ -97,7 +98,11 @@ class Caller(Follower):
 
     def begin(self, call: PendingCall) -> None:
         """Send a call, as soon as there is a session."""
-        entry = self._number(call.command, call.readonly)
+        try:
+            entry = self._number(call.command, call.readonly)
+        except Exception as error:  # Whatever encoding raises. It is the matter of this call alone.
+            call.end(Failed(0, 0, ConfigurationError(f"The call cannot be sent, since it cannot be encoded: {error}.")))
+            return
         if entry is None and self.take_untold():
             call.end(Failed(0, 0, SessionExpired(_EXPIRED)))
             return

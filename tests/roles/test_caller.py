@@ -6,11 +6,20 @@ import asyncio
 import os
 import sys
 import time
+from typing import Any
 
 import pytest
 
 from concoord_ray.client import Client
-from concoord_ray.errors import CallCancelled, CallTimeout, OutcomeUnknown, Overloaded, QuorumLost, SessionExpired
+from concoord_ray.errors import (
+    CallCancelled,
+    CallTimeout,
+    ConfigurationError,
+    OutcomeUnknown,
+    Overloaded,
+    QuorumLost,
+    SessionExpired,
+)
 from concoord_ray.paxos.view import Role
 from concoord_ray.roles.boot import WireMessage
 from concoord_ray.roles.caller import Caller
@@ -25,6 +34,7 @@ from concoord_ray.rsm.command import (
     EndTask,
     Entry,
     Leading,
+    Lookup,
     MethodFlag,
     NotLeader,
     Outcome,
@@ -397,6 +407,38 @@ def test_a_call_that_is_cancelled_before_there_is_a_session_is_never_sent(sent: 
     with pytest.raises(CallCancelled, match="before it was sent"):
         call.result()
     assert sent == []
+
+
+@pytest.mark.parametrize("name", ["\ud800", object()])
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_call_that_cannot_be_encoded_fails_alone(process: Process, name: Any, readonly: bool) -> None:
+    first = process.begin()
+    assert first.entry is not None
+    process.answer(first.entry.seq, True)
+    assert first.result() is True
+    process.look()  # And acknowledges it with the next call.
+    call = PendingCall(Lookup(name), readonly)
+    process.caller.begin(call)
+    with pytest.raises(ConfigurationError, match="cannot be encoded"):
+        call.result()
+    following = process.begin()
+    assert following.entry is not None
+    assert following.entry.seq == first.entry.seq + 1
+    assert following.entry.acks == ((first.entry.seq, first.entry.seq),)
+
+
+def test_a_call_that_cannot_be_encoded_fails_when_there_is_a_session(sent: Sent) -> None:
+    caller = Caller(boot(Role.CLIENT), NoDiscovery(), "a test")
+    call, following = PendingCall(Lookup("\ud800"), readonly=False), PendingCall(acquire("1"), readonly=False)
+    caller.begin(call)
+    caller.begin(following)
+    caller.connected(LEADER)
+    caller.receive(LEADER, [Leading()])
+    opening = next(message for _, message in sent if isinstance(message, Request))
+    caller.receive(LEADER, [Reply(0, opening.entry.seq, Outcome.PLAIN, encode_plain(SESSION))])
+    with pytest.raises(ConfigurationError, match="cannot be encoded"):
+        call.result()
+    assert following.entry is not None
 
 
 def closed(process: Process) -> None:
