@@ -123,8 +123,8 @@ class Client:
         patience = Patience(self.boot.config, timeout_s)
         while True:
             call = BlockingCall(command, readonly, flags)
-            self._begin(call)
             try:
+                self._begin(call)
                 if not call.wait(patience.left_s()):
                     self._hand_over(self._caller.time_out, call)
                     call.wait(self.boot.config.withdrawal_grace_s + _OWN_LOOP_S)
@@ -151,8 +151,8 @@ class Client:
         try:
             while True:
                 call = AwaitedCall(command, readonly, flags)
-                self._begin(call)
                 try:
+                    self._begin(call)
                     if not await call.wait(patience.left_s()):
                         self._hand_over(self._caller.time_out, call)
                         await call.wait(self.boot.config.withdrawal_grace_s + _OWN_LOOP_S)
@@ -327,8 +327,9 @@ class Client:
             self._end_unheard()
 
     def _stop(self) -> None:
-        """End the loop, once: what ends it may come again while its last steps run."""
+        """End the loop, once: what ends it may come again in its last turn, or while its last steps run."""
         if not self._is_ending:
+            self._is_ending = True
             self._loop.stop()
 
     def _abandon(self) -> None:

@@ -77,6 +77,52 @@ def test_a_wait_that_is_interrupted_when_its_answer_is_here_is_withdrawn(
     assert answering.cancelled.get(timeout=PATIENCE_S) is answering.answered.get()
 
 
+def test_who_is_interrupted_while_it_hands_over_a_call_withdraws_it(
+    client: Client, answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = client._begin
+
+    def interrupted(call: PendingCall) -> None:
+        begin(call)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "_begin", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        client.call(ACQUIRE, flags=MethodFlag.PARKS)
+    assert answering.cancelled.get(timeout=PATIENCE_S) is answering.answered.get(timeout=PATIENCE_S)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(client.call_async(ACQUIRE, flags=MethodFlag.PARKS))
+    assert answering.cancelled.get(timeout=PATIENCE_S) is answering.answered.get(timeout=PATIENCE_S)
+
+
+def test_a_call_that_never_began_is_withdrawn_without_effect(client: Client) -> None:
+    never = BlockingCall(ACQUIRE, False, MethodFlag.PARKS)
+    client._leave(never)
+    known = threading.Event()
+    client._hand_over(lambda _: known.set(), None)
+    assert known.wait(PATIENCE_S)
+    assert never.ending is None
+    assert client._thread.is_alive()
+    assert not client.is_closed
+
+
+def test_what_ends_it_twice_in_a_row_lets_its_thread_end_as_it_should(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``close`` does when Ray is shut down at that moment."""
+    died: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda hooked: died.append(hooked.exc_value))
+
+    def end() -> None:
+        client._stop()
+        client._loop.call_soon(client._stop)
+
+    client._loop.call_soon_threadsafe(end)
+    client._thread.join(PATIENCE_S)
+    assert died == []
+    assert client._loop.is_closed()
+
+
 def test_a_coroutine_that_is_destroyed_when_its_answer_is_here_is_withdrawn(
     client: Client, answering: Answering
 ) -> None:
