@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import calendar
 import concurrent.futures
 import dataclasses
 import datetime
@@ -103,6 +104,8 @@ def enclosing() -> Callable[..., Any]:
 #: What is found in each is what is before the bracket.
 CALLS = """
     time.time() time.time_ns() time.monotonic() time.perf_counter_ns() time.sleep(1) time.localtime() time.gmtime(None)
+    time.localtime(5) time.ctime(5) time.mktime(self) datetime.datetime.fromtimestamp(5) datetime.date.fromtimestamp(5)
+    datetime.datetime.fromtimestamp(5,None) datetime.datetime.fromtimestamp(5,tz=None)
     time.ctime() time.strftime("%H") datetime.datetime.now() datetime.datetime.now(datetime.timezone.utc)
     datetime.datetime.utcnow() datetime.datetime.today() datetime.date.today()
     random.random() random.shuffle([1]) random.seed(1) random.choice("ab") random.Random() random.Random(None)
@@ -275,9 +278,11 @@ FINE: list[Callable[..., Any]] = [
     lambda self: (concoord.now(), concoord.random().random()),
     lambda self: random.Random(7).random(),
     lambda self, seed: random.Random(seed).shuffle([1]),
-    lambda self: time.localtime(5),
+    lambda self: (time.gmtime(5), calendar.timegm(time.gmtime(5))),
     lambda self: time.strftime("%H", time.gmtime(0)),
     lambda self: datetime.datetime.fromtimestamp(0, datetime.timezone.utc),
+    lambda self: datetime.datetime.fromtimestamp(0, tz=datetime.timezone.utc),
+    lambda self, x: (x.timestamp(), x.astimezone()),
     lambda self: datetime.datetime(2024, 1, 1) - datetime.timedelta(1),
     lambda self: uuid.UUID(int=1),
     lambda self: uuid.uuid5(uuid.NAMESPACE_DNS, "x"),

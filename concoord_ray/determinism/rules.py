@@ -23,6 +23,10 @@ UNIQUE = Rule(
     "makes an id of its replica's own",
     "use uuid.UUID(int=concoord.random().getrandbits(128)), or pass it as an argument",
 )
+ZONE = Rule(
+    "depends on the time zone of its replica",
+    "use datetime.fromtimestamp(seconds, datetime.timezone.utc), time.gmtime and calendar.timegm",
+)
 SLEEP = Rule(
     "holds up every call of the ensemble", "let callers wait: @concoord.when, or a timeout of a concoord.Condition"
 )
@@ -71,6 +75,7 @@ _FORBIDDEN: dict[str, Rule | None] = {
             time.clock_gettime_ns time.localtime time.gmtime time.ctime time.asctime time.strftime
             datetime.datetime.now datetime.datetime.utcnow datetime.datetime.today datetime.date.today
         """,
+        ZONE: "time.mktime datetime.datetime.fromtimestamp datetime.date.fromtimestamp",
         SLEEP: "time.sleep",
         CHANCE: "random secrets os.urandom os.getrandom numpy.random",
         UNIQUE: "uuid.uuid1 uuid.uuid4 uuid.uuid6 uuid.uuid7 uuid.getnode",
@@ -131,8 +136,9 @@ _FORBIDDEN |= {
     )
 }  # fmt: skip
 
-#: Forbidden with at most so many arguments: with more, they are told what they would have asked for.
+#: Forbidden with at most so many arguments: with more, they are told what they would have asked for ...
 _UNTOLD = {
+    "datetime.datetime.fromtimestamp": 1,
     "time.localtime": 0,
     "time.gmtime": 0,
     "time.ctime": 0,
@@ -147,6 +153,8 @@ _UNTOLD = {
     "numpy.random.Philox": 0,
     "numpy.random.SFC64": 0,
 }
+#: ... but for these.
+_TOLD = {"time.localtime": ZONE, "time.ctime": ZONE}
 #: Wrong without a call.
 ON_SIGHT = {
     **dict.fromkeys(("os.environ", "os.environb", "os._Environ"), PLACE),
@@ -202,7 +210,7 @@ def rule_of(path: str, arguments: int | None) -> tuple[bool, Rule | None]:
     untold = _UNTOLD.get(path)
     if untold is not None:
         told = arguments is None or arguments > untold
-        return True, None if told else _FORBIDDEN.get(path) or CHANCE
+        return True, _TOLD.get(path) if told else _FORBIDDEN.get(path) or CHANCE
     prefix = path
     while prefix:
         if prefix in _FORBIDDEN and (prefix == path or prefix not in _BUILTINS):
