@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from concoord_ray.rsm.codec import PLAIN_TYPES
+from concoord_ray.rsm.memory import is_out_of_memory
 from concoord_ray.rsm.sampling import Parts, Sampler
 from concoord_ray.rsm.wire import encode_plain
 
@@ -253,9 +254,9 @@ def _reduced_or(raw: _Kind) -> _Take:
 def _asked(ask: Callable[[Any], Any], value: Any) -> Any:
     try:
         return ask(value)
-    except MemoryError:
-        raise
-    except BaseException:  # Code of users, which may raise anything: then it has not said.
+    except BaseException as error:  # Code of users, which may raise anything: then it has not said.
+        if is_out_of_memory(error):
+            raise
         return _UNSET
 
 

@@ -28,6 +28,7 @@ from weakref import WeakSet, WeakValueDictionary
 import cloudpickle
 from cloudpickle import cloudpickle as _internals
 
+from concoord_ray.rsm.memory import is_out_of_memory
 from concoord_ray.rsm.rope import Rope, RopeReader
 
 _PROTOCOL = 5
@@ -287,9 +288,9 @@ def said(error: BaseException) -> str:
     """What an exception says, if it can be asked: its ``__str__`` is user code."""
     try:
         return str(error)
-    except MemoryError:
-        raise
     except BaseException as another:
+        if is_out_of_memory(another):
+            raise
         return f"<__str__ raised {type(another).__name__}>"
 
 

@@ -9,8 +9,8 @@ So the graph is walked instead, and what counts of an object is the name of its 
   shared with the state of a replica that ran, but not with that of one that was restored from a snapshot;
 - a class that says itself what its state is (``__getstate__``, ``__reduce__``) is believed, as a snapshot holds nothing
   else, and what is derived (``functools.cached_property``) is left out. No other code of users runs. MemoryError is
-  raised; whatever else they raise, their state is then that of their attributes. A graph with an object in it that
-  cannot be looked at at all counts by what it raised.
+  raised if there is no memory left; whatever else they raise, their state is then that of their attributes. A graph
+  with an object in it that cannot be looked at at all counts by what it raised.
 
 The token of an object is a function of its contents (a Merkle tree), so that what is met again need not be walked
 again. A reference back to an object that is being walked counts by its distance, so that the token of a member of a
@@ -30,6 +30,7 @@ import operator
 from typing import Any
 
 from concoord_ray.rsm.anatomy import MARK, PLAIN, Anatomist, address, plain, type_name
+from concoord_ray.rsm.memory import is_out_of_memory
 from concoord_ray.rsm.sampling import NODE_BYTES, OverBudget, Parts, Sampler
 from concoord_ray.rsm.wire import encode_plain
 
@@ -46,13 +47,13 @@ def digest(value: Any, *, budget: int, seed: int) -> bytes:
     """16 bytes: equal for equal graphs, different for others, unless they differ in what was not sampled.
 
     ``budget`` is how many nodes are looked at. A value is one node, and so are 64 bytes of a text. ``seed`` chooses
-    them if there are more, and must be the same on all replicas. Raises MemoryError.
+    them if there are more, and must be the same on all replicas. Raises MemoryError if this process has no more.
     """
     try:
         return _hash(_token(value, budget, seed))
-    except MemoryError:
-        raise
     except BaseException as error:  # A metaclass, or a ``__dict__``, of a user's that raises whatever it is asked.
+        if is_out_of_memory(error):
+            raise
         return _hash(MARK + b"!" + encode_plain(type_name(type(error))))
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from concoord_ray.rsm.codec import builtin_base, decode, encode, rebuild_error, said
+from concoord_ray.rsm.memory import is_out_of_memory
 
 #: What ``repr`` says of where an object is in memory: another place on every replica.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -45,10 +46,9 @@ def encode_exception(error: BaseException) -> bytes:
     for attempt in (_whole, _shown, _said):
         try:
             return _pack(encode(attempt(error)), text)
-        except MemoryError:  # Says something of this process, not of the exception.
-            raise
-        except BaseException:  # Whatever a class of users raises: the next attempt asks less of it.
-            continue
+        except BaseException as another:  # Whatever a class of users raises: the next attempt asks less of it.
+            if is_out_of_memory(another):
+                raise
     raise AssertionError("a text can be pickled")
 
 
@@ -101,9 +101,9 @@ def _builtin_state(error: BaseException) -> dict[str, Any]:
 def _traceback_of(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except MemoryError:
-        raise
     except BaseException as another:  # ``traceback`` believes what a class of users says of itself.
+        if is_out_of_memory(another):
+            raise
         text = f"{_QUALNAME.__get__(type(error))}: <no traceback: {type(another).__name__}>"
     return _ADDRESS.sub("", text)
 
@@ -111,14 +111,14 @@ def _traceback_of(error: BaseException) -> str:
 def _or_repr(value: Any) -> Any:
     try:
         encode(value)
-    except MemoryError:
-        raise
-    except BaseException:  # As above: what cannot be pickled is told by its repr, or else by its type.
+    except BaseException as error:  # As above: what cannot be pickled is told by its repr, or else by its type.
+        if is_out_of_memory(error):
+            raise
         try:
             return _ADDRESS.sub("", repr(value))
-        except MemoryError:
-            raise
-        except BaseException:
+        except BaseException as another:
+            if is_out_of_memory(another):
+                raise
             return f"<{_QUALNAME.__get__(type(value))}>"
     return value
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from concoord_ray.rsm.command import Call
+from concoord_ray.rsm.memory import is_out_of_memory
 from concoord_ray.rsm.waiters import Primitive, Waiter, WaitQueue
 
 Guard = Callable[[Any], Any]
@@ -67,9 +68,9 @@ class GuardQueue(Primitive):
                 continue
             try:
                 holds = evaluate(method)
-            except MemoryError:
-                raise
             except BaseException as error:  # User code: a result like any other.
+                if is_out_of_memory(error):
+                    raise
                 return self._take(first, error)
             if holds and (best is None or first.note[0] < best.note[0]):
                 best = first

@@ -27,6 +27,7 @@ from concoord_ray.rsm.command import Call, Create, Entry, MethodFlag, ObjectInfo
 from concoord_ray.rsm.context import CallContext, entered
 from concoord_ray.rsm.exceptions import encode_exception
 from concoord_ray.rsm.guards import GuardQueue
+from concoord_ray.rsm.memory import is_out_of_memory
 from concoord_ray.rsm.methods import guard_of
 from concoord_ray.rsm.reads import ReadOnlyEffects
 from concoord_ray.rsm.sessions import Answer
@@ -50,9 +51,6 @@ class _Class:
     cls: type
     objects: int = 0
 
-
-#: Who cannot have this much has no memory left.
-_ORDINARY_BYTES = 64 << 20
 
 #: User code as (class name, method name).
 Kind = tuple[str, str]
@@ -291,11 +289,9 @@ def run(context: CallContext, code: Callable[[], Any]) -> Any:
     try:
         with entered(context):
             return code()
-    except MemoryError as error:
-        if not has_memory():
-            raise
-        return raised(error)
     except BaseException as error:  # A result like any other.
+        if is_out_of_memory(error):
+            raise
         return raised(error)
 
 
@@ -307,22 +303,13 @@ def value(result: Any) -> Answer:
     try:
         return Answer(Outcome.VALUE, codec.encode(result))
     except BaseException as error:  # Whatever a user's type raises when it is pickled.
-        if isinstance(error, MemoryError) and not has_memory():
+        if is_out_of_memory(error):
             raise
         if type(result) is CoroutineType:
             result.close()  # Or Python complains that nobody awaited it.
             return raised(TypeError("a replicated method cannot be async: calls are executed one after another"))
         said = codec.said(error)
         return raised(TypeError(f"the method's result cannot be pickled: {type(error).__name__}: {said}"))
-
-
-def has_memory() -> bool:
-    """Whether this process could get memory for what is ordinary."""
-    try:
-        bytearray(_ORDINARY_BYTES)
-    except MemoryError:
-        return False
-    return True
 
 
 def _plain(result: Any) -> bytes | None:

@@ -16,7 +16,7 @@ import pytest
 from concoord_ray import answers
 from concoord_ray.config import Config
 from concoord_ray.errors import ConcoordError
-from concoord_ray.rsm import codec, exceptions, objects
+from concoord_ray.rsm import codec, exceptions
 from concoord_ray.rsm.command import Outcome, Reply
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.methods import when
@@ -361,9 +361,3 @@ def test_a_guard_that_would_end_the_process_answers_its_callers() -> None:
     (told,) = [reply for reply in client.send(calling(exiting, "close")) if reply.seq == seq]
     assert isinstance(error(told), RuntimeError)
     assert "SystemExit" in str(error(told))
-
-
-def test_memory_that_is_really_gone_stops_the_replica(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "has_memory", lambda: False)
-    with pytest.raises(MemoryError):
-        ask_about(raising(MemoryError))

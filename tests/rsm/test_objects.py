@@ -9,7 +9,7 @@ import pytest
 
 from concoord_ray.objects.counter import Counter
 from concoord_ray.objects.lock import Lock
-from concoord_ray.rsm import codec, objects
+from concoord_ray.rsm import codec, memory
 from concoord_ray.rsm.command import (
     Call,
     Command,
@@ -232,7 +232,7 @@ def test_any_number_can_be_returned(number: float) -> None:
 
 def test_a_replica_that_is_out_of_memory_stops_rather_than_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others may have had enough."""
-    monkeypatch.setattr(objects, "has_memory", lambda: False)
+    monkeypatch.setattr(memory, "has_memory", lambda: False)
     log = Log()
     client = log.open()
     register = client.create(Register)
@@ -244,7 +244,7 @@ def test_a_replica_that_is_out_of_memory_stops_rather_than_answer(monkeypatch: p
 def test_running_out_of_memory_while_answering_is_no_answer_either(
     attempt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(objects, "has_memory", lambda: False)
+    monkeypatch.setattr(memory, "has_memory", lambda: False)
     with pytest.raises(MemoryError):
         value(Huge()) if attempt == "result" else raised(ValueError(Huge()))
 
