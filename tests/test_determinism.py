@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import calendar
+import collections
 import concurrent.futures
 import dataclasses
 import datetime
 import enum
 import functools
+import itertools
 import logging
 import multiprocessing
 import os
@@ -195,6 +197,11 @@ def changes_setting(self: Any) -> None:
     settings.level = 2
 
 
+def adds_set(self: Any, x: Any) -> Any:
+    x += {1, 2}
+    return x
+
+
 UNCERTAIN: list[tuple[Callable[..., Any], str]] = [
     (iterates, "items of a set one by one"),
     (iterates_local, "items of a set one by one"),
@@ -210,6 +217,13 @@ UNCERTAIN: list[tuple[Callable[..., Any], str]] = [
     (lambda self: [a for a in ALLOWED], "items of a set one by one"),
     (lambda self, x: str(set(x)), "items of a set one by one"),
     (lambda self, x: x.extend({1, 2}), "items of a set one by one"),
+    (adds_set, "items of a set one by one"),
+    (lambda self, x: f"{set(x)}", "items of a set one by one"),
+    (lambda self, x: "%s of %s" % (1, set(x)), "items of a set one by one"),  # noqa: UP031
+    (lambda self, x: list(itertools.chain(set(x), [1])), "items of a set one by one"),
+    (lambda self, x: [y for y in itertools.islice(set(x), 3)], "items of a set one by one"),
+    (lambda self, x: collections.deque({*x}), "items of a set one by one"),
+    (lambda self, x: x.__hash__(), "hash()"),
     (lambda self: print("x"), "print()"),
     (lambda self: logging.info("x"), "logging.info()"),
     (lambda self: log.warning("x"), "log.warning()"),
@@ -268,6 +282,22 @@ def sorts_in_place(self: Any, x: Any) -> Any:
     return items
 
 
+def adds_set_and_sorts(self: Any, x: Any) -> Any:
+    listed = [1]
+    listed += set(x)
+    listed.sort()
+    return listed
+
+
+class Hashed:
+    """As its attribute."""
+
+    value = 0
+
+    def __hash__(self) -> int:
+        return self.value.__hash__()
+
+
 FINE: list[Callable[..., Any]] = [
     shadowed,
     own_names,
@@ -296,6 +326,12 @@ FINE: list[Callable[..., Any]] = [
     lambda self, x: {y for y in set(x)},
     lambda self, x: (sum(set(x)), len(set(x)), max(set(x)), any(y for y in set(x)), 1 in set(x)),
     lambda self, x: frozenset(set(x) - {1}) | {2},
+    lambda self, x: sorted(itertools.chain(set(x), iter(x))),
+    lambda self, x: set(itertools.chain(set(x), set(x))),
+    lambda self, x: collections.deque(sorted({*x})),
+    lambda self, x: f"{len(set(x))} {sorted(set(x))} {1 in set(x)}",
+    adds_set_and_sorts,
+    Hashed.__hash__,
     lambda self, x: x in ALLOWED,
     lambda self, x: [y for y in dict.fromkeys(x)],
     lambda self, x: [y for y in sorted({*x})],

@@ -219,6 +219,8 @@ def _binary(machine: Machine, arg: int) -> None:
     if left.kind is Kind.TEXT:
         shown = _shown_by_percent(machine, left, right) if arg in _REMAINDERS else []
         machine.push(_text_of([left, right, *shown]))
+    elif arg == _INPLACE_ADD and has_order_of_set(right) and left.kind is not Kind.INSTANCE:
+        machine.push(Value(Kind.UNORDERED))  # A list: others would refuse a set.
     else:
         machine.push(Value(Kind.SET) if left.kind is Kind.SET else UNKNOWN)
 
@@ -229,6 +231,7 @@ def _modulo(machine: Machine, _: int) -> None:
 
 #: Of BINARY_OP. Before it, each operator had an instruction of its own, whose argument is 0.
 _REMAINDERS = (6, 19)
+_INPLACE_ADD = 13
 
 
 def _shown_by_percent(machine: Machine, template: Value, right: Value) -> list[Value]:
@@ -332,6 +335,7 @@ def _operators() -> dict[str, Handler]:
 def _handlers() -> list[Handler | None]:
     by_name: dict[str, Handler] = {
         **_operators(),
+        "INPLACE_ADD": lambda machine, _: _binary(machine, _INPLACE_ADD),
         "LOAD_CONST": _load_const,
         "LOAD_FAST": _load_fast,
         "LOAD_FAST_CHECK": _load_fast,

@@ -31,7 +31,7 @@ from concoord_ray.determinism.names import (
 )
 from concoord_ray.determinism.rules import Rule
 from concoord_ray.determinism.texts import has_own_address, speaker
-from concoord_ray.determinism.values import NOTHING, UNKNOWN, Kind, Value
+from concoord_ray.determinism.values import NOTHING, UNKNOWN, Kind, Value, has_order_of_set
 
 _log = logging.getLogger(__name__)
 
@@ -220,6 +220,8 @@ class Reading(ABC):
         what, is_sure = "", True
         if value.kind is Kind.TEXT:
             return value
+        if has_order_of_set(value):
+            self.ordered(machine)
         if value.kind is Kind.TUPLE:
             return next((text for each in value.obj if (text := self.shown(machine, each, "__repr__")).obj), _TEXT)
         if value.kind is Kind.METHOD and isinstance(value.obj, FunctionType) and value.of is not None:

@@ -185,6 +185,14 @@ NEUTRAL = frozenset(
     {"set", "frozenset", "sorted", "min", "max", "sum", "any", "all", "len", "bool", "isinstance", "type", "id"}
 )
 ORDERED = frozenset({"list", "tuple", "iter", "enumerate", "zip", "map", "filter", "reversed", "dict.fromkeys"})
+#: As these are, by their dotted names.
+ORDERED_TOO = frozenset(
+    {
+        "collections.Counter", "collections.deque", "itertools.accumulate", "itertools.chain", "itertools.cycle",
+        "itertools.dropwhile", "itertools.filterfalse", "itertools.islice", "itertools.pairwise",
+        "itertools.takewhile", "itertools.zip_longest",
+    }
+)  # fmt: skip
 SET_METHODS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
 MUTATORS = frozenset(
     {

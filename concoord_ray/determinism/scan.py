@@ -156,6 +156,8 @@ class Scan(Reading):
             return _super(machine, given)
         if getattr(builtins, callee.path or " ", NOTHING) is obj:
             return self._called_builtin(machine, callee.path, given)
+        if path_of(obj) in rules.ORDERED_TOO and any(map(has_order_of_set, given)):
+            return Value(Kind.UNORDERED)
         self._note_order(machine, given)
         if path_of(obj) == "importlib.import_module" and given:
             return self._imported_by_name(machine, callee, given[0])
@@ -224,6 +226,8 @@ class Scan(Reading):
             self.enter(callee.obj, _receiver(callee.obj, of, given))
         if name in rules.WRITERS:
             self.written(given)
+        if name == "__hash__" and callee.obj is None:
+            self._called_hash(machine, of)
         if callee.path in ("object.__str__", "object.__format__"):
             return self.shown(machine, of, "__repr__" if name == "__str__" else "__str__")
         if of.kind is Kind.TEXT and name == "format" and isinstance(of.obj, str):
