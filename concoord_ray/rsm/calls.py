@@ -124,8 +124,11 @@ class Calls:
         self._kept_bytes += session.keep(seq, answer._replace(grants=tuple(grants)) if grants else answer)
         self._applied.replies.append(Reply(session.id, seq, answer.outcome, answer.payload))
 
-    def _acknowledge(self, session: Session, acks: tuple[tuple[int, int], ...]) -> None:
-        """The client has these replies, or gave these calls up: one that still waits would be granted to nobody."""
+    def _acknowledge(self, session: Session, acks: tuple[tuple[int, int], ...]) -> bool:
+        """The client has these replies, or gave these calls up: one that still waits would be granted to nobody.
+
+        Whether one was withdrawn.
+        """
         self._kept_bytes -= session.acknowledge(acks)
         parked = session.parked
         given_up: dict[int, Waiter] = {}
@@ -139,6 +142,7 @@ class Calls:
             self._give_back(self._grants.pop((session.id, seq), ()))
             told = withdrawn.cancelled()
             self._applied.replies.append(Reply(session.id, seq, told.outcome, told.payload))
+        return bool(given_up)
 
     # Bounds. They are of the replicated state, or of the log, so every replica refuses the same.
 

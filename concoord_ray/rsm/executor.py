@@ -141,7 +141,8 @@ class Executor(Calls):
         session = self._sessions.get(entry.session)
         if session is not None:
             session.last_slot = self.next_slot
-            self._acknowledge(session, entry.acks)
+            if self._acknowledge(session, entry.acks):
+                self._run_ready(None)
             if entry.seq in session.answers or entry.seq in session.parked:
                 reply = session.reply(entry.seq)
                 if reply is not None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from concoord_ray.rsm.command import Cancel, CloseSession, Delete, Entry, MethodFlag
+from concoord_ray.rsm.command import Acknowledge, Cancel, CloseSession, Delete, Entry, MethodFlag
 from concoord_ray.rsm.methods import method_flags, readonly, when
 from concoord_ray.rsm.wire import encode_message
+from concoord_ray.threadingobject.dbarrier import DBarrier
 from concoord_ray.threadingobject.dsemaphore import DSemaphore
 from tests.rsm.log import Handle, Log, calling, error, refused, result
 
@@ -200,6 +201,39 @@ def test_a_session_that_ends_waits_no_more() -> None:
     consumer.send(CloseSession())
     assert len(producer.send(calling(buffer, "put", "a"))) == 1
     assert producer.call(buffer, "take") == "a"
+
+
+class Room:
+    """One may clean it when nobody waits in it."""
+
+    def __init__(self) -> None:
+        self.barrier = DBarrier(5)
+
+    def wait(self) -> int:
+        return self.barrier.wait()
+
+    def nothing(self) -> None:
+        """As it says."""
+
+    @when(lambda self: self.barrier.n_waiting == 0)
+    def clean(self) -> str:
+        return "cleaned"
+
+
+@pytest.mark.parametrize("how", ["acknowledged", "elsewhere", "cancelled"])
+def test_a_guard_may_come_to_hold_because_a_call_waits_no_more(how: str) -> None:
+    log = Log()
+    waiter, cleaner = log.open(), log.open()
+    room, elsewhere = waiter.create(Room), waiter.create(Room)
+    parked = waiter.park(room, "wait")
+    cleaner.park(room, "clean")
+    if how == "acknowledged":
+        replies = waiter.send(Acknowledge(), (parked, parked))
+    elif how == "elsewhere":
+        replies = waiter.send(calling(elsewhere, "nothing"), (parked, parked))
+    else:
+        replies = waiter.send(Cancel(parked))
+    assert [result(reply) for reply in replies if reply.session == cleaner.session] == ["cleaned"]
 
 
 def test_deleting_the_object_ends_the_waiting() -> None:
