@@ -345,9 +345,13 @@ def gateways_of(plan: Plan) -> list[Key]:
 
 def actor_names(plan: Plan) -> list[str]:
     """The names of all actors of the ensemble that Ray knows, gateways too."""
-    prefix = plan.actor_name(Role.CLIENT, "").removesuffix(f"{Role.CLIENT}:")
+    return [actor_name for actor_name in all_names(plan.name) if plan.has_actor(actor_name)]
+
+
+def all_names(name: str) -> list[str]:
+    """The same for every life of every ensemble that is, or was, called so."""
     found = ray.util.list_named_actors(all_namespaces=True)
-    return [a["name"] for a in found if a["namespace"] == NAMESPACE and a["name"].startswith(prefix)]
+    return [a["name"] for a in found if a["namespace"] == NAMESPACE and a["name"].startswith(f"{name}:")]
 
 
 @contextlib.contextmanager

@@ -145,6 +145,22 @@ def destroy(plan: Plan, following: Plan | None = None) -> None:
     for actor_name in actors.actor_names(plan):
         actors.kill(actor_name)
     genesis.erase(plan, following)
+    _sweep(plan.name)
+
+
+def _sweep(name: str) -> None:
+    """Stop what is left of lives that are over: whoever was slow may have started it when all had been stopped.
+
+    A life has actors only after it has come to hold its name, and never holds it again. So what is there before we look
+    who holds the name, and is not of that life, is nobody's.
+    """
+    found, groups = actors.all_names(name), placement.all_names(name)
+    held = genesis.find_plan(name)
+    for actor_name in found:
+        if held is None or not held.has_actor(actor_name):
+            actors.kill(actor_name)
+    for group in placement.existing(g for g in groups if held is None or not held.has_group(g)):
+        ray.util.remove_placement_group(group)
 
 
 def _take_leave(plan: Plan) -> list[Any]:

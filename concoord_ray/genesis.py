@@ -89,6 +89,14 @@ class Plan(msgspec.Struct, frozen=True):
         """The name of the placement group in Ray."""
         return f"concoord:{self.name}:{self.ensemble}:{self.life}"
 
+    def has_actor(self, actor_name: str) -> bool:
+        """Whether an actor of that name is of this life."""
+        return actor_name.startswith(f"{self.name}:{self.ensemble}:{self.life}:")
+
+    def has_group(self, group_name: str) -> bool:
+        """Whether a placement group of that name is of this life: the first one, or one for an index."""
+        return f"{group_name}:".startswith(f"{self.group_name}:")
+
 
 class Phase(str, enum.Enum):
     """How far a life has come."""

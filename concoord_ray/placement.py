@@ -49,19 +49,24 @@ def create_group_for(plan: Plan, index: int, node: str = "", others: Collection[
 
 def groups_of(plan: Plan, indices: Iterable[int]) -> list[PlacementGroup]:
     """The groups that were made for these indices alone."""
-    return _existing(f"{plan.group_name}:{index}" for index in indices)
+    return existing(f"{plan.group_name}:{index}" for index in indices)
 
 
 def first_group_of(plan: Plan) -> list[PlacementGroup]:
     """The group that the ensemble began with, if there is one."""
-    return _existing([plan.group_name])
+    return existing([plan.group_name])
 
 
 def all_groups_of(plan: Plan) -> list[PlacementGroup]:
     """Every group of this life of the ensemble, however large it was."""
+    return existing(group_name for group_name in all_names(plan.name) if plan.has_group(group_name))
+
+
+def all_names(name: str) -> list[str]:
+    """The names of the groups, also removed ones, of every life of every ensemble that is, or was, called so."""
     table: Any = ray.util.placement_group_table  # It has no types.
     names = [str(group["name"]) for group in table().values()]
-    return _existing(n for n in names if n == plan.group_name or n.startswith(f"{plan.group_name}:"))
+    return [group_name for group_name in names if group_name.startswith(f"concoord:{name}:")]
 
 
 def nodes_of(group: PlacementGroup) -> list[str]:
@@ -87,7 +92,8 @@ def _group(plan: Plan, name: str, bundles: int, strategy: str, **settings: Any) 
     return made
 
 
-def _existing(names: Iterable[str]) -> list[PlacementGroup]:
+def existing(names: Iterable[str]) -> list[PlacementGroup]:
+    """The groups of these names that there are."""
     found = []
     for name in names:
         with contextlib.suppress(ValueError):  # It was never created.

@@ -114,8 +114,8 @@ class Cluster:
         self.seeds[plan.ensemble] = snapshot
         self.reach("seeded")
 
-    def actor_names(self, plan: Plan) -> list[str]:
-        return sorted(name for name in self.running if name.startswith(plan.actor_name(Role.CLIENT, "")[:-7]))
+    def all_names(self, name: str) -> list[str]:
+        return sorted(actor for actor in self.running if actor.startswith(f"{name}:"))
 
     def take_leave(self, plan: Plan) -> list[Any]:
         self.reach("leave")
@@ -141,9 +141,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(actors, "snapshot_of", it.snapshot_of)
     monkeypatch.setattr(actors, "seed", it.seed)
     monkeypatch.setattr(actors, "kill", it.running.discard)
-    monkeypatch.setattr(actors, "actor_names", it.actor_names)
+    monkeypatch.setattr(actors, "all_names", it.all_names)
     monkeypatch.setattr(actors, "gateways_of", lambda _: [])
-    monkeypatch.setattr(placement, "all_groups_of", lambda _: [])
+    monkeypatch.setattr(placement, "all_names", lambda _: [])
     client = SimpleNamespace(wait_until_open=lambda _: None, call=lambda *_, **__: [])
     for module in (ensemble, recovery):
         monkeypatch.setattr(module, "detach", lambda _: None)

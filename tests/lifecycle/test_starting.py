@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from concoord_ray import building, ensemble, genesis, restart
+from concoord_ray import actors, building, ensemble, genesis, restart
 from concoord_ray.config import Config
 from concoord_ray.errors import ConfigurationError
 from concoord_ray.genesis import Plan
@@ -210,3 +210,46 @@ def test_whoever_dies_while_stopping_is_followed_by_another(cluster: Cluster) ->
     ensemble.shutdown("here")
     assert not cluster.running
     assert ensemble.init("here").id
+
+
+def test_what_was_left_of_a_life_that_is_over_goes_with_the_next_shutdown(cluster: Cluster) -> None:
+    """Who started it was slow, and died."""
+    plan = Plan("here", "e" * 32, b"s" * 32, Config())
+    ensemble.init("here")
+    other = ensemble.init("here.too")
+    ensemble.shutdown("here")
+    left = {plan.actor_name(Role.GATEWAY, "a node"), plan.actor_name(Role.REPLICA, 0)}
+    cluster.running |= left
+    assert left < cluster.running
+    ensemble.init("here")
+    ensemble.shutdown("here")
+    assert {actor.split(":")[1] for actor in cluster.running} == {other.id}
+
+
+@pytest.mark.usefixtures("durable")
+@pytest.mark.parametrize("function", ["erase", "all_names"])
+def test_what_begins_when_a_shutdown_looks_for_what_was_left_stays(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """Whether it begins before that is looked for, or before it is looked who holds the name."""
+    ensemble.init("here", storage="/x")
+    where = genesis if function == "erase" else actors
+    really = getattr(where, function)
+
+    def slowly(*of: Any) -> Any:
+        gives = really(*of)
+        if genesis.find_plan("here") is None:
+            cluster.reach("gone")
+        return gives
+
+    begun: list[ensemble.Ensemble] = []
+    monkeypatch.setattr(where, function, slowly)
+    cluster.at("gone", lambda: begun.append(ensemble.init("here", storage="/x")))
+    ensemble.shutdown("here")
+    assert len(begun) == 1
+    plan = genesis.find_plan("here")
+    assert plan is not None
+    assert cluster.lives_of("here") == {plan.life}
+    assert set(actors.actor_names(plan)) == {
+        plan.actor_name(*member) for member in actors.members_of(plan, genesis.find_size(plan))
+    }
