@@ -329,13 +329,12 @@ def _operators() -> dict[str, Handler]:
         name: _modulo if name.endswith("_MODULO") else _binary
         for name in dis.opmap
         if name.startswith(("BINARY_", "INPLACE_")) and name != "BINARY_SLICE"
-    }
+    } | {"INPLACE_ADD": lambda machine, _: _binary(machine, _INPLACE_ADD)}
 
 
 def _handlers() -> list[Handler | None]:
     by_name: dict[str, Handler] = {
         **_operators(),
-        "INPLACE_ADD": lambda machine, _: _binary(machine, _INPLACE_ADD),
         "LOAD_CONST": _load_const,
         "LOAD_FAST": _load_fast,
         "LOAD_FAST_CHECK": _load_fast,
