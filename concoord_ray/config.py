@@ -108,7 +108,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_objects: int = 1_000_000
     #: Calls that wait. One waiting call takes some 2 kB of every replica.
     max_parked_calls: int = 200_000
-    #: Results that are kept since their callers have not said that they have them: of one session, and of all.
+    #: Results that are kept since their callers have not said that they have them: of one session, and of all. Each
+    #: counts as 200 bytes more than it has.
     max_unacknowledged_bytes: int = 256 << 20
     max_kept_bytes: int = 1 << 30
 

@@ -59,6 +59,10 @@ class Grant(NamedTuple):
     detail: Any
 
 
+#: What an answer that is kept takes besides its payload: a constant, so that every replica counts the same.
+_ANSWER_BYTES = 200
+
+
 class Answer(NamedTuple):
     """How a call ended."""
 
@@ -155,7 +159,7 @@ class Session:
         """Remember the answer to a call, until it is acknowledged; by how many bytes more is kept now."""
         before = self.answers.get(seq)
         self.answers[seq] = answer
-        more = len(answer.payload) - (0 if before is None else len(before.payload))
+        more = _size_bytes(answer) - (0 if before is None else _size_bytes(before))
         self.kept_bytes += more
         return more
 
@@ -175,9 +179,13 @@ class Session:
     def _forget(self, seq: int) -> None:
         answer = self.answers.pop(seq, None)
         if answer is not None:
-            self.kept_bytes -= len(answer.payload)
+            self.kept_bytes -= _size_bytes(answer)
 
     def reply(self, seq: int) -> Reply | None:
         """The kept reply to ``seq``, None if there is none."""
         answer = self.answers.get(seq)
         return None if answer is None else Reply(self.id, seq, answer.outcome, answer.payload)
+
+
+def _size_bytes(answer: Answer) -> int:
+    return _ANSWER_BYTES + len(answer.payload)

@@ -158,6 +158,31 @@ def test_a_process_that_does_not_say_what_it_has_gets_no_more() -> None:
     assert client.call(register, "echo", 2) == 2
 
 
+def test_answers_count_however_small_they_are_also_after_a_restore() -> None:
+    """One of three bytes takes some 200: a bound on the bytes alone would allow so many that no memory holds them."""
+    config = Config(max_unacknowledged_bytes=10_000)
+    log = log_with(max_unacknowledged_bytes=10_000)
+    client = log.open()
+    register = client.create(Register)
+    kept = []
+    while refused_or_not(reply := client.ask(calling(register, "echo", 1))) is None:
+        kept.append(reply.seq)
+        assert len(kept) < 100
+        if len(kept) == 20:
+            log.executors[1] = Executor("here", config)
+            log.executors[1].restore(log.executors[0].snapshot())
+            log.executors[1].take_applied()
+    assert 40 < len(kept) < 60
+    assert len({executor._kept_bytes for executor in log.executors}) == 1
+    client.send(Acknowledge(), (1, client.seq))
+    assert client.call(register, "echo", 2) == 2
+    client.send(Acknowledge(), (1, client.seq))
+    assert [executor._sessions[client.session].kept_bytes for executor in log.executors] == [
+        executor._kept_bytes for executor in log.executors
+    ]
+    assert log.executors[0]._kept_bytes < 500
+
+
 def refused_or_not(reply: Reply) -> str | None:
     return refused(reply) if reply.outcome.name == "REFUSED" else None
 
