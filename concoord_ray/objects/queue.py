@@ -1,4 +1,4 @@
-"""Queue: as ``queue.Queue``, for the processes of a cluster."""
+"""Queue: as ``queue.Queue``, for the processes of a cluster; without ``task_done``, ``join`` and ``shutdown``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ class Queue:
 
     An item is taken exactly once, however often the call is retried. It is for small items: each is part of the
     replicated state, and ObjectRefs do not live there.
+
+    Of ``queue.Queue`` it lacks ``task_done`` and ``join``, for which there is ``CountDownLatch``, and ``shutdown``: put
+    an item that tells its taker to stop, or end all calls that wait by ``concoord.delete``, with NoSuchObject.
     """
 
     def __init__(self, maxsize: int = 0) -> None:

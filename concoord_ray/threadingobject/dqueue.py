@@ -1,4 +1,4 @@
-"""The replicated queue, as ``queue.Queue``: items in order, for whoever takes them first.
+"""The replicated queue, as ``queue.Queue``: items in order, for whoever takes them first. It does not count tasks.
 
 Invariants: nobody waits for an item while there is one, nor for room while there is some; an item is taken once. A
 taken item whose call is cancelled before its caller could know of it goes back to the head.

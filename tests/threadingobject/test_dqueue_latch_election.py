@@ -9,7 +9,14 @@ import pytest
 from concoord_ray.objects.election import Election
 from concoord_ray.objects.latch import CountDownLatch
 from concoord_ray.objects.queue import Queue
+from concoord_ray.rsm.methods import method_flags
 from tests.threadingobject.calls import Story
+
+
+def test_it_says_which_methods_of_the_original_it_lacks() -> None:
+    theirs = {name for name, value in vars(queue.Queue).items() if not name.startswith("_") and callable(value)}
+    told = f"{Queue.__doc__}".partition("it lacks")[2]
+    assert [name for name in theirs - method_flags(Queue).keys() if f"``{name}``" not in told] == []
 
 
 def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
