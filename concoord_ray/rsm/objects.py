@@ -42,8 +42,8 @@ class _Object:
     class_id: bytes
     instance: Any
     guards: GuardQueue = field(default_factory=GuardQueue)
-    #: Objects that it got as arguments, or that got it: a command on the one may change the other.
-    linked: dict[int, None] = field(default_factory=dict)
+    #: Of objects that were given to one another: a command on one may change any. 0 if it stands alone.
+    group: int = 0
 
 
 @dataclass(slots=True)
@@ -67,6 +67,8 @@ class ObjectTable:
         #: Objects that guarded calls wait in.
         self._waiting: dict[int, None] = {}
         self._objects: dict[int, _Object] = {}
+        #: The members of each group that there are still. Who holds what a deleted one gave it holds it still.
+        self._groups: dict[int, dict[int, None]] = {}
         self._names: dict[str, int] = {}
         self._classes: dict[bytes, _Class] = {}
         self._next_id = 1
@@ -136,8 +138,11 @@ class ObjectTable:
         if record.info.name is not None:
             del self._names[record.info.name]
         self._waiting.pop(object_id, None)
-        for other in record.linked:
-            self._objects[other].linked.pop(object_id, None)
+        if record.group:
+            members = self._groups[record.group]
+            del members[object_id]
+            if not members:
+                del self._groups[record.group]
         entry = self._classes[record.class_id]
         entry.objects -= 1
         if entry.objects == 0:
@@ -187,15 +192,10 @@ class ObjectTable:
         if not self._waiting or object_id is None:
             return list(self._waiting)
         record = self._objects.get(object_id)
-        if record is None or not record.linked:
+        if record is None or not record.group:
             return [object_id] if object_id in self._waiting else []
-        reached, todo = {object_id: None}, [object_id]
-        while todo:
-            for other in self._objects[todo.pop()].linked:
-                if other not in reached:
-                    reached[other] = None
-                    todo.append(other)
-        return [each for each in self._waiting if each in reached]
+        members = self._groups[record.group]
+        return [each for each in self._waiting if each in members]
 
     def run_ready(self, object_id: int, context_of: Callable[[Waiter], CallContext]) -> tuple[Waiter, str, Any] | None:
         """Run the next waiting call of an object whose guard holds: (its waiter, its method, its result).
@@ -232,10 +232,25 @@ class ObjectTable:
         return resolve
 
     def _link(self, object_id: int, given: list[int]) -> None:
+        record = self._objects[object_id]
         for other in given:
             if other != object_id:
-                self._objects[object_id].linked[other] = None
-                self._objects[other].linked[object_id] = None
+                self._join(record, self._objects[other])
+
+    def _join(self, one: _Object, other: _Object) -> None:
+        """Make their groups one; the smaller joins the larger, so that no object changes its group often."""
+        for each in (one, other):
+            if not each.group:
+                each.group = each.info.object_id  # No other group has this number: no id is used twice.
+                self._groups[each.group] = {each.group: None}
+        if one.group == other.group:
+            return
+        group, joining = one.group, other.group
+        if len(self._groups[group]) < len(self._groups[joining]):
+            group, joining = joining, group
+        for member in self._groups.pop(joining):
+            self._objects[member].group = group
+            self._groups[group][member] = None
 
     def kinds_of(self, entries: Iterable[Entry]) -> frozenset[Kind]:
         """Which user code these entries would run. Commands that run none, or cannot be decoded, are not in it."""

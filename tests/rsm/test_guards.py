@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -256,6 +257,70 @@ def test_a_change_by_another_object_that_holds_it_counts_too(method: str) -> Non
     args = (Handle(buffer), "a") if method == "feed" else ("a",)
     replies = producer.send(calling(feeder, method, *args))
     assert [result(r) for r in replies if (r.session, r.seq) == (consumer.session, waiting)] == ["a"]
+
+
+class Relay:
+    """Shares what another one shares with its own other, and so on."""
+
+    def __init__(self, other: Relay | None = None) -> None:
+        self.items: list[Any] = [] if other is None else other.items
+
+    def put(self, item: Any) -> None:
+        self.items.append(item)
+
+    @when(lambda self: self.items)
+    def take(self) -> Any:
+        return self.items.pop(0)
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_what_was_shared_through_an_object_is_so_after_its_deletion(is_restored: bool) -> None:
+    log = Log()
+    producer, consumer = log.open(), log.open()
+    first = producer.create(Relay)
+    between = producer.create(Relay, Handle(first))
+    last = producer.create(Relay, Handle(between))
+    producer.send(Delete(between))
+    waiting = consumer.park(last, "take")
+    if is_restored:
+        for executor in log.executors:
+            executor.restore(executor.snapshot())
+            executor.take_applied()
+    replies = producer.send(calling(first, "put", "a"))
+    assert [result(r) for r in replies if (r.session, r.seq) == (consumer.session, waiting)] == ["a"]
+
+
+def test_what_objects_were_given_does_not_make_other_calls_dear() -> None:
+    """Five hundred items were looked at after each call on one of them, as long as one call waited."""
+    log = Log()
+    client = log.open()
+    hub = client.create(Feeder)
+    items = [client.create(Buffer) for _ in range(500)]
+    for item in items:
+        client.call(hub, "feed", Handle(item), "a")
+    waiting = client.create(Buffer)
+    client.call(hub, "feed", Handle(waiting), "a")
+    client.call(waiting, "take")
+    client.park(waiting, "take")
+    table = log.executors[0]._objects
+    assert table.may_be_ready(items[0]) == [waiting]
+    steps = 0
+
+    def count(*_: Any) -> None:
+        nonlocal steps
+        steps += 1
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        table.may_be_ready(items[0])
+    finally:
+        sys.setprofile(before)
+    assert steps < 20
+    for item in (hub, *items):
+        client.send(Delete(item))
+    client.send(Delete(waiting))
+    assert not table._groups
 
 
 def test_a_read_links_no_objects() -> None:
