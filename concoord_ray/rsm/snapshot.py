@@ -47,7 +47,7 @@ from concoord_ray.rsm.rope import Rope
 from concoord_ray.rsm.unpicklable import StatePickler, by_address, fault_of, is_too_deep, without_collections
 from concoord_ray.rsm.wire import encode_message
 
-_FORMAT = 1
+_FORMAT = 2
 _MAGIC = b"CCRS"
 #: Magic, format, and how many bytes the header has.
 _PREFIX = struct.Struct(">4sHI")
