@@ -66,8 +66,8 @@ class Leader:
         self.stop_slot: int | None = None
         #: The owner lets nothing new be proposed yet.
         self.is_held = False
-        #: Phase 1 met an acceptor that has dropped slots which this replica has not learned.
-        self.is_behind = False
+        #: Phase 1 met an acceptor that has dropped the slots below this one, of which phase 1 asks for some.
+        self.dropped_below = 0
         self._outputs = outputs
         self._noop = noop
         self._retransmit_interval_s = config.retransmit_interval_s
@@ -96,7 +96,7 @@ class Leader:
         """Phase 1 of a fresh ballot, for every slot from the learner's first unknown one on."""
         self.retire()
         self.ballot = ballot
-        self.is_behind = False
+        self.dropped_below = 0
         self._scout = _Scout(from_slot, now_s, dict.fromkeys(self.view.acceptors, from_slot))
         for acceptor in self.view.acceptors:
             self._ask(acceptor, from_slot)
@@ -126,7 +126,7 @@ class Leader:
         if scout.owed.get(source) != message.from_slot:
             return False
         if message.truncated_below > scout.from_slot and not self.is_leading:
-            self.is_behind = True
+            self.dropped_below = max(self.dropped_below, message.truncated_below)
             return False
         if not self.is_leading:
             self._gather(scout, message.accepted)
@@ -189,6 +189,7 @@ class Leader:
     def _adopt(self, scout: _Scout, known: Callable[[int], bytes | None], now_s: float) -> None:
         """End phase 1: propose again what may have been chosen, and nothing in the gaps; nothing above a stop-sign."""
         self.is_leading = True
+        self.dropped_below = 0
         self.next_slot = max(scout.shown, default=scout.from_slot - 1) + 1
         for slot in range(scout.from_slot, self.next_slot):
             value = known(slot)

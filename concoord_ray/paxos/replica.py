@@ -109,7 +109,7 @@ class Replica:
     @property
     def is_behind(self) -> bool:
         """Whether the slots that follow are gone from a log that was asked: a snapshot helps."""
-        return self._behind_at == self.learner.next_slot
+        return self._behind_at == self.learner.next_slot and not self.is_leader  # Who leads was shown what follows.
 
     def set_members(self, acceptors: tuple[Member, ...], replicas: tuple[Member, ...]) -> None:
         """Which incarnations live at which indices now, in the view or not."""
@@ -126,7 +126,7 @@ class Replica:
         if view.epoch > self.view.epoch:
             self._enter(view, now_s)
         else:
-            self._step_down(self.election.leader, BOTTOM, now_s)
+            self._step_down(None if self.is_leader else self.election.leader, BOTTOM, now_s)
         self._hand_on(self.learner.ready(), now_s)
         if self.election.leader is None:  # As at any start: nobody is waited for.
             self.election.stand_in_line(now_s, len(self.view.replicas), behind=-1)
@@ -268,8 +268,7 @@ class Replica:
     def _receive_pong(self, source: Member, message: Pong, now_s: float) -> None:
         if message.promised > self.leader.ballot:
             self._preempted(message.promised, now_s)
-        answered = self._pings.answered(message.nonce)
-        if answered is None:
+        if (answered := self._pings.answered(message.nonce)) is None:
             return
         if message.truncated_below > self.learner.next_slot and not self.is_leader:
             self._behind_at = self.learner.next_slot  # Its promise would not show what we miss: it does not count.
@@ -281,7 +280,7 @@ class Replica:
         if self.is_leader:
             self.confirmed_nonce = answered.nonce
             self._pings.end()
-        elif self.leader.is_scouting:  # Followed already: what the acceptors have to show may take long to come.
+        elif self.leader.is_scouting and not self.leader.dropped_below:  # Followed already: phase 1 may take long.
             self._pings.end()
             self.election.wait(now_s)
             self._send_heartbeat(self.peers)
@@ -289,16 +288,17 @@ class Replica:
     def _receive_p1b(self, source: Member, message: P1b, now_s: float) -> None:
         if message.promised > self.leader.ballot:
             self._preempted(message.promised, now_s)
-        elif not self.leader.receive_p1b(source, message, self.learner.value_of, now_s):
-            if self.leader.is_behind:
-                self._behind_at = self.learner.next_slot
-        else:
+        elif self.leader.receive_p1b(source, message, self.learner.value_of, now_s):
             self.election.standing = Standing.LEADER
             self.election.leader = self.me
             self.election.leader_ballot = self.leader.ballot
             self._next_heartbeat_s = now_s
             self._muster.hold(self.leader, now_s)
             self._lead(now_s)
+        elif self.learner.next_slot < self.leader.dropped_below:
+            self._behind_at = self.learner.next_slot
+        elif self.leader.dropped_below:  # Learned meanwhile, from others: ask again, for what follows alone.
+            self._scout(now_s)
 
     # Leading.
 

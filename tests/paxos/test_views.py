@@ -152,8 +152,62 @@ def test_phase_1_counts_no_acceptor_that_has_dropped_what_it_is_asked_for() -> N
     gone = replace(promise(ballot(1), (ballot(0), 7, b"h")), truncated_below=5)
     for index in (0, 1):
         leader.receive_p1b(acceptor(index), gone, lambda slot: None, 0.0)
-    assert leader.is_behind
+    assert leader.dropped_below == 5
     assert not leader.is_leading
+
+
+def scouting_behind() -> Replica:
+    """A replica in phase 1, from slot 0 on, that has met an acceptor which has dropped the slots below 2."""
+    one = follower()
+    one.election.wait(0.0)
+    one._scout(0.0)
+    one.receive(acceptor(0), replace(promise(one.leader.ballot), truncated_below=2), 0.0)
+    assert one.is_behind
+    sent(one.outputs)
+    return one
+
+
+def test_a_scout_that_has_learned_what_its_acceptors_have_dropped_asks_again() -> None:
+    one = scouting_behind()
+    first = one.leader.ballot
+    one.receive(replica(1), Decisions(0, 0, (b"v", b"w"), 2), 0.0)
+    one.receive(acceptor(1), replace(promise(first), truncated_below=2), 0.1)
+    asked = {(m.ballot, m.from_slot) for _, m in sent(one.outputs) if isinstance(m, P1a)}
+    assert asked == {(one.leader.ballot, 2)}
+    for index in (0, 1):
+        shown = replace(promise(one.leader.ballot, from_slot=2), truncated_below=2)
+        one.receive(acceptor(index), shown, 0.2)
+    assert one.is_leader
+    assert not any(isinstance(m, P1a) for _, m in sent(one.outputs)), "once is enough"
+
+
+def test_a_scout_that_is_behind_is_not_followed() -> None:
+    """Others would wait for it for as long as it may take to become one that leads."""
+    one = scouting_behind()
+    deadline_s = one.election.deadline_s
+    one.tick(0.1)
+    nonce = next(m.nonce for _, m in sent(one.outputs) if isinstance(m, Ping))
+    for index in (1, 2):
+        one.receive(acceptor(index), Pong(0, one.leader.ballot, nonce, 0), 0.2)
+    assert not any(isinstance(m, Heartbeat) for _, m in sent(one.outputs))
+    assert one.election.deadline_s == deadline_s
+
+
+def test_who_leads_misses_nothing() -> None:
+    """It would pull a snapshot, and be no leader any more when that comes."""
+    one = scouting_behind()
+    for index in (1, 2):
+        one.receive(acceptor(index), promise(one.leader.ballot, (ballot(0, 1), 0, b"v")), 0.0)
+    assert one.is_leader
+    assert one.leader.dropped_below == 0
+    assert not one.is_behind
+
+
+def test_a_leader_that_goes_on_from_a_snapshot_does_not_follow_itself() -> None:
+    one = leading()
+    assert one.install(one.view, 50, 0.1)
+    assert not one.is_leader
+    assert one.election.leader is None
 
 
 def test_a_candidate_whose_acceptors_have_dropped_what_it_needs_raises_no_ballot() -> None:
