@@ -46,6 +46,10 @@ class OneLineage:
         if view not in self._proposed:
             self._proposed.append(view)
 
+    def has_proposed(self, view: View) -> bool:
+        """Whether some leader has proposed it already."""
+        return view in self._proposed
+
     def named(self, view: View) -> View:
         """Somebody takes part in this view."""
         known = self._named.setdefault(view.epoch, view)

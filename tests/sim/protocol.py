@@ -58,6 +58,7 @@ class ProposingReplica(ReplicaShell):
     def received(self, sender: Member, data: bytes) -> None:
         message = decode(data)
         assert isinstance(message, PEER_MESSAGES)
+        self.hears(sender, message)
         self.replica.receive(sender, message, self.host.clock.now())
         self.take_outputs()
 
@@ -103,6 +104,7 @@ class ProposingReplica(ReplicaShell):
     def _propose(self) -> None:
         self._propose_soon()
         has_room = self.replica.leader.slots_in_flight < self._config.max_slots_in_flight
+        has_room = has_room and self.replica.learner.log_bytes < self._config.max_log_bytes
         if self.replica.leader.may_propose and has_room and not self._owner.is_winding_down:
             self._values += 1
             is_large = self._large_probability and self._rng.random() < self._large_probability

@@ -35,6 +35,7 @@ from tests.sim.host import Host
 from tests.sim.invariants import Broken, Watch
 from tests.sim.lines import bulk_of
 from tests.sim.network import Flavour, Network
+from tests.sim.places import NobodyIsLeftOutUnasked
 from tests.sim.primitives import NobodyWaitsInVain
 from tests.sim.scenario import Scenario
 
@@ -169,6 +170,7 @@ class ReplicaShell:
         #: Who lives at each acceptor's index.
         self._acceptors: dict[int, Member] = {}
         self._replicas: dict[int, Member] = {}
+        self._places = NobodyIsLeftOutUnasked(me, config.heartbeat_interval_s, config.election_timeout_s)
         self._disk = disk
         self._schedule = SnapshotSchedule(config)
         self.bulk = bulk_of(me, network, config, self._find)
@@ -200,6 +202,11 @@ class ReplicaShell:
         raise NotImplementedError
 
     # For subclasses.
+
+    def hears(self, sender: Member, message: object) -> None:
+        """Take note of what another member says."""
+        if sender in self.replica.peers:
+            self._places.hears(sender, message)
 
     def tick(self, now_s: float) -> None:
         raise NotImplementedError
@@ -236,6 +243,7 @@ class ReplicaShell:
         self._schedule.logged(len(outputs.decisions), sum(len(decided.value) for decided in outputs.decisions))
         self.replica.truncation.durable_slot = self._schedule.durable_slot
         for send in outputs.send:
+            self._places.sends(send, self.replica.membership, self._watch)
             self._watch.replica_sends(self.me, send)
         self.bulk.send(outputs.send, self.host.clock.now())
         for decided in outputs.decisions:
@@ -308,6 +316,7 @@ class ServingReplica(ReplicaShell):
             self.service.receive_client(sender, message, now_s)
         else:
             assert isinstance(message, PEER_MESSAGES)
+            self.hears(sender, message)
             self.service.receive_peer(sender, message, now_s)
         self.perform()
 

@@ -7,7 +7,7 @@ ratio, and a second of storm then costs little.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -104,7 +104,17 @@ def draw(seed: int, kind: Kind) -> Scenario:
         return _storage(seed, rng)
     if kind is Kind.THIN:
         return _thin(seed, rng)
-    return _full(seed, kind, rng) if kind.has_clients else _protocol(seed, rng)
+    scenario = _full(seed, kind, rng) if kind.has_clients else _protocol(seed, rng)
+    return _with_long_log(scenario) if kind in (Kind.FULL, Kind.PROTOCOL) else scenario
+
+
+def _with_long_log(scenario: Scenario) -> Scenario:
+    """In one of six seeds whoever is away for long is left out of the view, or commands are held back."""
+    rng = random.Random(f"{scenario.seed}/long log/{scenario.kind.value}")
+    if rng.random() >= 1 / 6:
+        return scenario
+    max_log_bytes = rng.choice((2000, 6000) if scenario.kind.has_clients else (500, 1500))
+    return replace(scenario, config=msgspec.structs.replace(scenario.config, max_log_bytes=max_log_bytes))
 
 
 def _full(seed: int, kind: Kind, rng: random.Random) -> Scenario:

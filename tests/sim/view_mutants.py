@@ -68,6 +68,10 @@ def _no_change(self: Membership, view: View, *_: Any) -> Any:
     return view.acceptors, view.replicas
 
 
+def _is_unheard(self: Truncation, index: int) -> bool:
+    return self.progress_of(index) is None
+
+
 def _counts_at_once(original: Any) -> Any:
     def begin(self: SnapshotSchedule, slot: int) -> bool:
         is_begun = bool(original(self, slot))
@@ -145,6 +149,16 @@ VIEWS = (
         20,
     ),
     Mutant(
+        "a leader leaves out whoever has not told it anything yet",
+        Kind.PROTOCOL,
+        lambda: _both(
+            patch.object(Truncation, "is_away", _is_unheard),
+            patch.object(Muster, "_awaits_word", lambda self: False),
+        ),
+        frozenset({"NobodyIsLeftOutUnasked"}),
+        200,
+    ),
+    Mutant(
         "an acceptor joins an epoch again that it has dropped",
         Kind.PROTOCOL,
         lambda: patch.object(Acceptor, "join", _joins_dropped(Acceptor.join)),
@@ -186,6 +200,13 @@ DISKS = (
         "no snapshot is written when an epoch begins",
         Kind.PROTOCOL,
         lambda: patch.object(SnapshotSchedule, "is_due", _only_when_grown(SnapshotSchedule.is_due)),
+        frozenset({"Liveness"}),
+        100,
+    ),
+    Mutant(
+        "the next snapshot waits until the log is as long as the last one was, however full it is",
+        Kind.FULL,
+        lambda: patch("concoord_ray.rsm.schedule._PARTS_OF_FULL_LOG", 1e-9),
         frozenset({"Liveness"}),
         100,
     ),
