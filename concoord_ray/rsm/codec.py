@@ -156,6 +156,9 @@ class Types:
     cloudpickle itself has one such register for a process, and defines anew what comes again. But then a class would be
     shared by all executors of a process, and by the process's own code, and by the state before and after a restore:
     what one does to it would happen to the others.
+
+    How long a type is known of which the state has nothing any more differs between executors: until Python collects
+    it, and not beyond a restore. So what methods set on a class is no state. Decoration warns of those that do.
     """
 
     def __init__(self) -> None:

@@ -152,7 +152,8 @@ class Session:
         self.parked: dict[int, Waiter] = {}
         #: Ray tasks that have ended, the latest of them: a call of theirs that comes late holds nothing.
         self.ended_tasks: dict[str, None] = {}
-        #: What each scope of this session holds, in the order in which it took them.
+        #: What each scope of this session holds, in the order in which it took them. Also what was in an object that is
+        #: deleted: whether another one has it too is not known.
         self.holdings: dict[Scope, dict[Primitive, None]] = {}
 
     def keep(self, seq: int, answer: Answer) -> int:
