@@ -62,6 +62,9 @@ UNCERTAIN: list[tuple[Callable[..., Any], str]] = [
     (lambda self, x: list(itertools.chain(set(x), [1])), "items of a set one by one"),
     (lambda self, x: [y for y in itertools.islice(set(x), 3)], "items of a set one by one"),
     (lambda self, x: collections.deque({*x}), "items of a set one by one"),
+    (lambda self, x: collections.deque(y for y in {*x}).popleft(), "items of a set one by one"),
+    (lambda self, x: collections.Counter(set(x)).most_common(1), "items of a set one by one"),
+    (lambda self, x: list(set(x)).pop(), "items of a set one by one"),
 ]
 
 

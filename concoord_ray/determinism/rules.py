@@ -193,6 +193,8 @@ ORDERED_TOO = frozenset(
         "itertools.takewhile", "itertools.zip_longest",
     }
 )  # fmt: skip
+#: Which item these give depends on the order.
+TAKERS = frozenset({"most_common", "pop", "popitem", "popleft"})
 SET_METHODS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
 MUTATORS = frozenset(
     {

@@ -261,6 +261,8 @@ class Scan(Reading):
             return Value(Kind.SET) if name in rules.SET_METHODS else UNKNOWN
         if of.kind is Kind.UNORDERED and name == "sort":
             machine.forget(of)
+        elif of.kind is Kind.UNORDERED and name in rules.TAKERS:
+            self.ordered(machine)
         elif name not in rules.MUTATORS or name.startswith(("append", "extend", "insert")):
             self._note_order(machine, args, sets_too=name in ("join", "extend", "extendleft"))
         is_text = of.kind is Kind.TEXT and name not in ("split", "splitlines", "find", "count", "index")
