@@ -184,6 +184,7 @@ class Service:
             self._leases.pop(session, None)
         for checkpoint in applied.checkpoints:
             self.state.reached(checkpoint, now_s)
+        self._notice_leadership(now_s)  # Who has just been found to be wrong gives no answers: nobody waits for them.
         for reply in applied.replies:
             self.answer(reply)
 

@@ -19,7 +19,7 @@ from concoord_ray.rsm.checkpoint import Checkpoint
 from concoord_ray.rsm.divergence import Comparison, Halt, Reinstall
 from concoord_ray.rsm.rope import Rope
 from concoord_ray.rsm.snapshot import header as snapshot_header
-from concoord_ray.rsm.transfer import Snapshot, SnapshotSink, SnapshotSource
+from concoord_ray.rsm.transfer import Snapshot, SnapshotSink, SnapshotSource, of_no_use
 
 #: What replicas tell each other of their states.
 StateMessage = Union[SnapshotPull, SnapshotChunk, SnapshotComing, Checkpoint, Reinstall, Halt]
@@ -54,7 +54,8 @@ class StateKeeping:
 
     def made(self, snapshot: Snapshot, now_s: float) -> None:
         """A snapshot of this replica's state, for whoever waits."""
-        self._send_all(self._source.made(snapshot, now_s))
+        if not self.is_wrong:
+            self._send_all(self._source.made(snapshot, now_s))
 
     def reached(self, checkpoint: Checkpoint, now_s: float) -> None:
         """The executor has come to a checkpoint: the leader compares it."""
@@ -67,8 +68,7 @@ class StateKeeping:
     def receive(self, source: Member, message: StateMessage, now_s: float) -> None:
         """Step with a message of another replica."""
         if isinstance(message, SnapshotPull):
-            log = self._replica.learner
-            self._send_all([(source, self._source.pull(source, message, log.first_slot, log.next_slot, now_s))])
+            self._send_all([(source, self._answer(source, message, now_s))])
         elif isinstance(message, SnapshotComing):
             self._sink.wait(source, now_s)
         elif isinstance(message, SnapshotChunk):
@@ -102,6 +102,12 @@ class StateKeeping:
         sources = tuple(sorted(among, key=lambda peer: (peer == leader, peer.index)))
         self._send_all(self._sink.tick(self._above(), sources, now_s))
 
+    def _answer(self, source: Member, pull: SnapshotPull, now_s: float) -> SnapshotChunk | SnapshotComing:
+        if self.is_wrong:
+            return of_no_use(pull.above)
+        log = self._replica.learner
+        return self._source.pull(source, pull, log.first_slot, log.next_slot, now_s)
+
     def _above(self) -> int:
         """A snapshot is of use if it goes beyond this; of one that corrects us, any is."""
         return -1 if self._right else self._replica.learner.next_slot
@@ -119,8 +125,9 @@ class StateKeeping:
             self.halted = order.text
         else:
             self._right = order.sources
+            self._source.drop()
             self._replica.election.is_barred = self.discard_saved = True
-        if self._replica.is_leader:  # Its answers may be wrong.
+        if self._replica.is_leader or self._replica.leader.is_scouting:  # Its answers may be wrong.
             self._replica.abdicate(now_s)
 
     def _send_all(self, messages: Sequence[tuple[Member, Any]]) -> None:

@@ -32,6 +32,11 @@ class Snapshot(NamedTuple):
     data: Rope
 
 
+def of_no_use(slot: int) -> SnapshotChunk:
+    """The answer of who has nothing beyond this slot: another is to be asked."""
+    return SnapshotChunk(slot, _ANY, 0, 0, b"")
+
+
 class SnapshotSource:
     """What one replica gives to others."""
 
@@ -56,7 +61,7 @@ class SnapshotSource:
         This log goes from ``first_slot`` to ``next_slot``. Who has come no further than the receiver says so at once.
         """
         if next_slot <= pull.above:
-            return SnapshotChunk(next_slot, _ANY, 0, 0, b"")
+            return of_no_use(next_slot)
         held = self._held
         if held is not None and held.slot >= max(first_slot, pull.above + 1) and pull.number in (_ANY, self._number):
             self._pulled_at_s = now_s
@@ -71,6 +76,10 @@ class SnapshotSource:
         self._pulled_at_s = now_s
         waiting, self._waiting = self._waiting, {}
         return [(to, self._chunk(snapshot, 0)) for to, pull in waiting.items() if snapshot.slot > pull.above]
+
+    def drop(self) -> None:
+        """What is held must not be given to anyone."""
+        self._held = None
 
     def tick(self, now_s: float) -> None:
         """Forget what nobody pulls."""

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from msgspec.structs import replace
 
 from concoord_ray.config import Config
-from concoord_ray.rsm.divergence import Reinstall
-from tests.cluster import Client, Cluster
+from concoord_ray.paxos.messages import SnapshotChunk, SnapshotComing, SnapshotPull
+from concoord_ray.rsm.calls import Applied
+from concoord_ray.rsm.checkpoint import Checkpoint
+from concoord_ray.rsm.command import NotLeader, Outcome, Read, Reply, Request
+from concoord_ray.rsm.divergence import Comparison, Reinstall
+from concoord_ray.rsm.rope import Rope
+from concoord_ray.rsm.state import StateKeeping
+from concoord_ray.rsm.transfer import Snapshot
+from tests.cluster import Client, Cluster, entry_of
+from tests.paxos.pieces import follower, replica, sent
 from tests.rsm.log import calling, refused
 
 CONFIG = Config(checkpoint_interval_slots=10)
@@ -152,3 +161,49 @@ def test_what_it_has_saved_is_set_aside_and_it_leads_again_once_it_is_mended() -
     cluster.run(20.0)
     assert cluster.leader.me.index == wrong
     assert client.call(careless, "add") == 2
+
+
+def test_who_is_wrong_gives_its_state_to_nobody() -> None:
+    """It may hold a snapshot that it has made for somebody before."""
+    one = follower(0)
+    one.learner.jump(50)
+    state = StateKeeping(one, CONFIG)
+    pull = SnapshotPull(10, -1, 0)
+    state.receive(replica(2), pull, 0.0)
+    state.made(Snapshot(50, Rope.of(b"wrong")), 0.1)
+    assert any(isinstance(message, SnapshotChunk) and message.data for _, message in sent(one.outputs))
+    state.receive(replica(1), Reinstall(40, (replica(1),)), 0.2)
+    state.receive(replica(2), pull, 0.3)
+    state.made(Snapshot(50, Rope.of(b"wrong")), 0.3)  # Begun before.
+    ((_, answer),) = sent(one.outputs)
+    assert isinstance(answer, SnapshotChunk)
+    assert (answer.slot, answer.data) == (10, b""), "another is to be asked"
+    state._right = ()
+    state.receive(replica(2), pull, 0.4)
+    ((_, again),) = sent(one.outputs)
+    assert isinstance(again, SnapshotComing), "it is made anew, of a state that is right"
+
+
+def test_who_is_about_to_lead_and_is_wrong_does_not() -> None:
+    one = follower(0)
+    one._scout(0.0)
+    StateKeeping(one, CONFIG).receive(replica(1), Reinstall(40, (replica(1),)), 0.2)
+    assert not one.leader.is_scouting
+
+
+def test_what_a_leader_has_executed_when_it_is_found_to_be_wrong_is_not_answered() -> None:
+    cluster, client, _ = started()
+    service = cluster.leader.service
+    service.receive_client(client.me, Read(entry_of(client, 7, b"read")), cluster.now_s)
+    service.receive_client(client.me, Request(entry_of(client, 8, b"call")), cluster.now_s)
+    service.to_clients.clear()
+    others = tuple(node.me for node in cluster.nodes.values() if node is not cluster.leader)
+    session = entry_of(client, 0).session
+    read, called = (Reply(session, seq, Outcome.VALUE, b"wrong") for seq in (7, 8))
+    last = Checkpoint(service.applied_slot, 0, (), (), b"")
+    with patch.object(Comparison, "add", lambda *_: [(service.replica.me, Reinstall(0, others))]):
+        service.executed(Applied(service.applied_slot, checkpoints=[last], replies=[called]), cluster.now_s)
+    service.answer(read)
+    assert not any(isinstance(message, Reply) for _, message in service.to_clients)
+    assert service.reads == []
+    assert any(isinstance(message, NotLeader) for _, message in service.to_clients)
