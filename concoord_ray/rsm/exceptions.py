@@ -27,6 +27,9 @@ _ARGS: Any = vars(BaseException)["args"]
 _DICT: Any = vars(BaseException)["__dict__"]
 _CAUSE: Any = vars(BaseException)["__cause__"]
 _QUALNAME: Any = vars(type)["__qualname__"]
+#: An AttributeError's object stays here. The other is set by the ``__cause__`` that every exception gets in the caller;
+#: and Python, which uses each MemoryError again, leaves in it that of the one before.
+_NOT_TOLD = frozenset({"obj", "__suppress_context__"})
 
 
 class RemoteTraceback(Exception):
@@ -93,7 +96,7 @@ def _builtin_state(error: BaseException) -> dict[str, Any]:
     state = {}
     for base in type(error).__mro__:
         for name, member in vars(base).items() if base.__module__ == "builtins" else ():
-            if isinstance(member, MemberDescriptorType) and name != "obj":  # An AttributeError's object stays here.
+            if isinstance(member, MemberDescriptorType) and name not in _NOT_TOLD:
                 state[name] = member.__get__(error)
     return {name: value for name, value in state.items() if value is not None}
 

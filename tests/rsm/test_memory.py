@@ -8,8 +8,9 @@ import pytest
 
 from concoord_ray.rsm import memory
 from concoord_ray.rsm.digest import digest
+from concoord_ray.rsm.exceptions import decode_exception, encode_exception
 from concoord_ray.rsm.methods import when
-from tests.rsm.log import Log, calling, error
+from tests.rsm.log import Log, calling, error, no_handles
 
 
 class OutOfIt:
@@ -45,7 +46,7 @@ class Sayer:
 
 
 class Glutton:
-    """Its guard asks for too much, once it is hungry. (Python's own error may show where it was raised before.)"""
+    """Its guard asks for too much, once it is hungry."""
 
     def __init__(self) -> None:
         self.is_hungry = False
@@ -78,6 +79,15 @@ def test_what_says_that_there_is_no_memory_while_it_is_told_stops_nothing(method
     log = Log()
     client = log.open()
     assert isinstance(error(client.ask(calling(client.create(Sayer), method))), kind)
+
+
+def test_what_python_leaves_in_an_error_that_it_uses_again_is_not_told() -> None:
+    """Of two executors one told that the MemoryError before this one had been raised from another."""
+    new, used = MemoryError("too much"), MemoryError("too much")
+    new.__suppress_context__, used.__suppress_context__ = False, True
+    told = encode_exception(new)
+    assert encode_exception(used) == told
+    assert decode_exception(told, no_handles).__suppress_context__
 
 
 def test_an_object_that_says_so_stops_no_checkpoint() -> None:
