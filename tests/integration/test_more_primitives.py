@@ -19,14 +19,20 @@ WAIT_S = 60.0
 
 
 def test_readers_share_and_a_writer_waits_for_them() -> None:
+    @ray.remote
+    def write(lock: Handle[Any]) -> bool:
+        taken: bool = lock.acquire_write()
+        lock.release_write()
+        return taken
+
     lock = concoord.RWLock.remote()
     assert lock.acquire_read()
-    writer = lock.acquire_write.remote()
+    writer = write.remote(lock)
     until(lambda: len(lock.inspect().waiting) == 1)
-    assert lock.acquire_write(blocking=False) is False
+    with pytest.raises(RuntimeError, match="release_read comes before acquire_write"):
+        lock.acquire_write()
     lock.release_read()
     assert ray.get(writer, timeout=WAIT_S) is True
-    lock.release_write()
     with pytest.raises(RuntimeError, match="does not hold"):
         lock.release_write()
 
