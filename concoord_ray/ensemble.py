@@ -202,7 +202,7 @@ def status(name: str = DEFAULT_ENSEMBLE) -> EnsembleStatus:
 
 def get(name: str, *, ensemble: str = DEFAULT_ENSEMBLE) -> Handle[Any]:
     """The handle of the object called ``name``. Raises NoSuchObject if there is none. Linearizable, safe to retry."""
-    check_object_name(name)
+    checked_object_name(name)
     attachment, info = ask(ensemble, Lookup(name))
     return Handle(ensemble, attachment.plan.ensemble, info)
 
@@ -228,14 +228,15 @@ def check_name(name: Any) -> None:
         raise ConfigurationError(f"name={name!r}: use 1 to 64 letters, digits, dots, dashes and underscores.")
 
 
-def check_object_name(name: Any) -> None:
-    """Raises ConfigurationError unless an object may be called so."""
+def checked_object_name(name: Any) -> str:
+    """The name. Raises ConfigurationError if no object may be called so."""
     if not name or not isinstance(name, str):
         raise ConfigurationError(f"name={name!r}: an object's name is a string with at least one character.")
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise ConfigurationError(f"name={name!r}: there is no such text: {error}.") from error
+    return name
 
 
 def _directory(storage: Any) -> str:

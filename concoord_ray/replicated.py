@@ -8,7 +8,7 @@ from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from concoord_ray.attach import Attachment, attachment_to, find_attachment
 from concoord_ray.determinism import Determinism, check
-from concoord_ray.ensemble import DEFAULT_ENSEMBLE, init
+from concoord_ray.ensemble import DEFAULT_ENSEMBLE, checked_object_name, init
 from concoord_ray.errors import ConfigurationError
 from concoord_ray.handle import Handle, resolved, resolved_async
 from concoord_ray.owner import current_owner
@@ -37,7 +37,7 @@ class ReplicatedClass(Generic[P, H_co]):
         self.__qualname__ = cls.__qualname__
         self.__doc__ = cls.__doc__
         self.__module__ = cls.__module__
-        self._name = None if name is None else _checked_name(name)
+        self._name = None if name is None else checked_object_name(name)
         self._ensemble = ensemble
         self._get_if_exists = get_if_exists
         self._methods = method_flags(cls)
@@ -164,9 +164,3 @@ def attach_or_init(ensemble: str) -> Attachment:
         init(ensemble)
         found = attachment_to(ensemble)
     return found
-
-
-def _checked_name(name: str) -> str:
-    if not name or not isinstance(name, str):
-        raise ConfigurationError(f"name={name!r}: an object's name is a string with at least one character.")
-    return name

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import concoord_ray as concoord
 from concoord_ray import ensemble
 from concoord_ray.errors import ConfigurationError
 
@@ -16,3 +17,6 @@ def test_what_cannot_be_a_name_is_refused_before_anybody_is_asked(name: Any) -> 
         ensemble.get(name)
     with pytest.raises(ConfigurationError, match="name="):
         ensemble.delete(name)
+    if name is not None:
+        with pytest.raises(ConfigurationError, match="name="):
+            concoord.Counter.options(name=name)

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Any
 
-import msgspec
-
 from concoord_ray.errors import ConcoordError, NoSuchObject
 from concoord_ray.rsm import codec
 from concoord_ray.rsm.command import Call, Create, Entry, MethodFlag, ObjectInfo, Outcome, Refusal
@@ -258,7 +256,7 @@ class ObjectTable:
         for entry in entries:
             try:
                 command = decode_command(entry.command)
-            except msgspec.MsgspecError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(command, Call):
                 record = self._objects.get(command.object_id)
@@ -273,7 +271,7 @@ class ObjectTable:
         for entry in entries:
             try:
                 command = decode_command(entry.command)
-            except msgspec.MsgspecError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(command, Create):
                 told[f"{command.class_name}.__init__ of a new object"] = None

@@ -172,6 +172,8 @@ def test_a_command_that_cannot_be_decoded_is_an_error_and_the_log_moves_on() -> 
     for nonsense in (b"", b"\xc1", encode_message([99]), encode_message("x"), broken):
         client.seq += 1
         entry = Entry(client.session, client.seq, (), nonsense)
+        assert log.executors[0].kinds_of([entry]) == frozenset()
+        assert log.executors[0].calls_in([entry]) == []
         (reply,) = log.decide(entry)
         assert refused(reply) == "ProtocolViolation"
         assert log.decide(entry) == [reply]
