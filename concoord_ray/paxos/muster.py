@@ -33,27 +33,39 @@ class Muster:
     def __init__(self, truncation: Truncation, config: Config, now_s: float) -> None:
         self._truncation = truncation
         self._config = config
-        #: The other replicas that a connection is open to.
-        self._linked: set[Member] = set()
+        #: The other replicas that a connection is open to, and since when.
+        self._linked: dict[Member, float] = {}
+        #: Those of them that had left this leadership unanswered for long when it entered the epoch.
+        self._silent: set[Member] = set()
+        self._leads_on = False
         self._began_at_s = now_s
         self._held_at_s = now_s
 
-    def begin(self, now_s: float) -> None:
-        """This replica has entered another epoch."""
+    def begin(self, now_s: float, *, leads_on: bool) -> None:
+        """This replica has entered another epoch; whoever led runs phase 1 of it at once."""
         self._began_at_s = now_s
+        self._leads_on = leads_on
+        for replica, opened_at_s in self._linked.items():
+            if now_s - opened_at_s >= self._config.election_timeout_s and self._truncation.is_away(replica.index):
+                self._silent.add(replica)
 
-    def connected(self, replica: Member) -> None:
+    def connected(self, replica: Member, now_s: float) -> None:
         """A connection to a replica is open."""
-        self._linked.add(replica)
+        self._linked[replica] = now_s
+        self._silent.discard(replica)
 
     def disconnected(self, replica: Member) -> None:
         """The connection to a replica was closed."""
-        self._linked.discard(replica)
+        self._linked.pop(replica, None)
+        self._silent.discard(replica)
 
     def hold(self, leader: Leader, now_s: float) -> None:
         """Phase 1 has ended: hold new proposals back if nothing has happened in the epoch yet."""
         leader.is_held = leader.view.epoch > 0 and leader.adopted_below == leader.view.first_slot
         self._held_at_s = now_s
+        if not self._leads_on:
+            self._silent.clear()
+        self._leads_on = False
         self._truncation.ask_anew()
 
     def let_go(self, leader: Leader, now_s: float) -> None:
@@ -78,13 +90,15 @@ class Muster:
         return not self._config.storage or self._truncation.durable_below(view) >= view.first_slot
 
     def _awaits_word(self) -> bool:
-        """Whether somebody is there that has told nothing yet."""
-        return any(replica not in self._truncation.progress for replica in self._linked)
+        """Whether somebody is there that has told nothing yet, and has not been asked for long."""
+        known = self._truncation.progress.keys() | self._silent
+        return not self._linked.keys() <= known
 
     def _has_entered(self, view: View, now_s: float) -> bool:
-        told, told_at_s = self._truncation.progress, self._truncation.told_at_s
+        told_at_s = self._truncation.told_at_s
         lately_s = now_s - _SILENT_HEARTBEATS * self._config.heartbeat_interval_s
-        return not any(
-            replica not in told or (told[replica].epoch < view.epoch and told_at_s[replica] >= lately_s)
-            for replica in self._linked
+        return not self._awaits_word() and not any(
+            progress.epoch < view.epoch and told_at_s[replica] >= lately_s
+            for replica, progress in self._truncation.progress.items()
+            if replica in self._linked
         )

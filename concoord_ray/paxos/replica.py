@@ -188,7 +188,7 @@ class Replica:
             self.leader.resend_to(member)
             self._pings.resend_to(member)
         elif member.role is Role.REPLICA:
-            self._muster.connected(member)
+            self._muster.connected(member, now_s)
             self._catching_up.forget()
             if self.is_leader and member in self.peers:
                 self._send_heartbeat((member,))
@@ -361,7 +361,7 @@ class Replica:
         self.leader = self._leader_of(view)
         self._acceptors = frozenset(view.acceptors)
         self.majority_heard_at_s = now_s
-        self._muster.begin(now_s)
+        self._muster.begin(now_s, leads_on=was_leading)
         if was_leading and self.me.index in view.replicas:
             self._scout(now_s)
         elif (leader := self.election.leader) is not None and leader.index not in view.replicas:

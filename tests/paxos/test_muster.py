@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 
+import pytest
 from msgspec.structs import replace
 
 from concoord_ray.config import Config
-from concoord_ray.paxos.messages import Heartbeat, P2a, Progress
+from concoord_ray.paxos.messages import Decisions, Heartbeat, P2a, Progress
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.view import View, stop_sign
 from tests.paxos.pieces import CONFIG, NOOP, acceptor, ballot, promise, replica, sent, view
@@ -59,6 +61,28 @@ def test_who_is_not_there_is_not_waited_for() -> None:
     one.disconnected(replica(2), 0.02)
     one.tick(0.02)
     assert one.leader.may_propose
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_who_has_been_silent_for_long_does_not_hold_up_every_epoch(is_back: bool) -> None:
+    """Its process is stopped, say, with its connections open."""
+    one = entered()
+    heartbeats = math.ceil(TIMEOUT_S / CONFIG.heartbeat_interval_s) + 1
+    for now_s in (1.01 * CONFIG.heartbeat_interval_s * number for number in range(heartbeats)):
+        tell(one, 1, now_s=now_s)
+        one.majority_heard_at_s = now_s
+        one.tick(now_s)
+    if is_back:
+        one.disconnected(replica(2), now_s)
+        one.connected(replica(2), now_s)
+    third = View(2, SECOND.acceptors, SECOND.replicas, 6)
+    one.receive(replica(1), Decisions(1, 5, (stop_sign(third),), 6), now_s)
+    for index in (0, 1):
+        one.receive(acceptor(index), replace(promise(one.leader.ballot, from_slot=6), epoch=2), now_s)
+    assert one.is_leader
+    assert not one.leader.may_propose
+    tell(one, 1, epoch=2, now_s=now_s)
+    assert one.leader.may_propose is not is_back
 
 
 def test_nobody_is_waited_for_without_end() -> None:
