@@ -9,7 +9,8 @@ once a majority of the present acceptors has agreed to it, by a stop-sign.
 - A view is proposed only if a majority of its own acceptors has just answered, and a replica of it is there.
 - A replica belongs to the view however long it is away, since it votes on nothing, until the log that is kept for it
   grows long; then it is left out, and taken in again when it has caught up. Away is who was asked, and has not
-  answered; of whom nothing is known yet is not.
+  answered; of whom nothing is known yet is not. So is one that answers and has long come no further, if another
+  replica is left besides the leader: it would hold up everybody.
 """
 
 from __future__ import annotations
@@ -136,9 +137,13 @@ class Membership:
                 keep = index == self._index or not (truncation.is_away(index) and is_long(log_bytes, self._config))
             else:
                 progress = truncation.progress_of(index)
-                keep = progress is not None and progress.applied_slot >= truncation.below
+                may_enter = progress is not None and progress.applied_slot >= truncation.below
+                keep = may_enter and not truncation.is_stalled(index)
             if keep:
                 wanted.append(index)
+        moving = [index for index in wanted if index == self._index or not truncation.is_stalled(index)]
+        if is_long(log_bytes, self._config) and any(truncation.progress_of(index) is not None for index in moving):
+            wanted = moving
         return tuple(wanted) if any(self._is_there(index, truncation) for index in wanted) else view.replicas
 
     def _is_there(self, index: int, truncation: Truncation) -> bool:

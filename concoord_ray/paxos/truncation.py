@@ -20,6 +20,8 @@ from concoord_ray.paxos.learner import Learner
 from concoord_ray.paxos.messages import Progress
 from concoord_ray.paxos.view import Member, View
 
+#: For how many election timeouts a replica may answer, be behind and come no further.
+_STALLED_ELECTIONS = 10
 #: With storage: how many disks (or all, if there are fewer) hold what the log is dropped for.
 COPIES = 2
 
@@ -41,6 +43,8 @@ class Truncation:
         self.told_at_s: dict[Member, float] = {}
         #: By index: how many heartbeats of this leadership in a row have been left unanswered.
         self._unanswered: dict[int, int] = {}
+        #: By index: how far it was, and for how many heartbeats in a row it has been no further, and behind.
+        self._stalled: dict[int, tuple[int, int]] = {}
         # A log that is full must not wait for more: it takes nothing.
         self._worth_bytes = min(config.truncate_log_bytes, config.max_log_bytes // 4)
         self._patience_heartbeats = math.ceil(config.election_timeout_s / config.heartbeat_interval_s)
@@ -72,10 +76,15 @@ class Truncation:
     def ask_anew(self) -> None:
         """A leadership begins: nobody has been asked anything in it."""
         self._unanswered.clear()
+        self._stalled.clear()
 
     def is_away(self, index: int) -> bool:
         """Whether the replica at an index was asked for long enough, and has not answered."""
         return self._unanswered.get(index, 0) > self._patience_heartbeats
+
+    def is_stalled(self, index: int) -> bool:
+        """Whether the replica at an index answers, and has long come no further all the same."""
+        return self._stalled.get(index, (0, 0))[1] > _STALLED_ELECTIONS * self._patience_heartbeats
 
     def present(self, view: View) -> int:
         """How many other replicas of the view have said something lately."""
@@ -91,6 +100,10 @@ class Truncation:
             self._unanswered[index] = self._unanswered.get(index, 0) + 1
         for silent in [replica for replica in self.progress if self.is_away(replica.index)]:
             self.disconnected(silent)
+        for replica, progress in self.progress.items():
+            slot, heartbeats = self._stalled.get(replica.index, (-1, 0))
+            is_stuck = slot == progress.applied_slot < self.applied_slot
+            self._stalled[replica.index] = progress.applied_slot, heartbeats + 1 if is_stuck else 0
         safe = self._safe_below(view, learner.log_bytes)
         is_worth_it = safe > self.below and learner.log_bytes >= self._worth_bytes
         if safe - self.below >= self._config.truncate_slots or is_worth_it:

@@ -39,15 +39,21 @@ def replicas_proposed(one: Replica) -> list[tuple[int, ...]]:
     return [following.replicas for value in values if (following := following_view(value)) is not None]
 
 
-def lead(one: Replica, now_s: float, heartbeats: int, answering: tuple[int, ...]) -> float:
-    """Let it send so many heartbeats, which these replicas answer; gives back when that was done."""
+def lead(
+    one: Replica, now_s: float, heartbeats: int, answering: tuple[int, ...], moving: tuple[int, ...] = ()
+) -> float:
+    """Let it send so many heartbeats, which these replicas answer, those that move with more executed each time; gives
+    back when that was done.
+    """
     for _ in range(heartbeats):
         now_s += 1.01 * HEARTBEAT_S
         for index in range(3):
             one.receive(acceptor(index), Pong(0, one.leader.ballot, 0, 0), now_s)
         one.tick(now_s)
         for index in answering:
-            one.receive(replica(index), Progress(0, 0, 0), now_s)
+            slot = one.truncation.applied_slot - 1 if index in moving else 0
+            one.receive(replica(index), Progress(0, slot, 0), now_s)
+        one.truncation.applied_slot += bool(moving)
     return now_s
 
 
@@ -102,4 +108,32 @@ def test_a_leadership_that_begins_again_asks_again() -> None:
         one.receive(acceptor(index), promise(one.leader.ballot, from_slot=1), now_s)
     assert one.is_leader
     lead(one, now_s, PATIENCE - 1, answering=(1,))
+    assert replicas_proposed(one) == []
+
+
+def test_who_answers_and_comes_no_further_for_long_is_left_out_until_it_does() -> None:
+    one = leading()
+    now_s = lead(one, 0.0, 10 * PATIENCE, answering=(1, 2), moving=(1,))
+    assert replicas_proposed(one) == []
+    now_s = lead(one, now_s, 3, answering=(1, 2), moving=(1,))
+    assert replicas_proposed(one) == [(0, 1)]
+    left = view(epoch=1, replicas=2)
+    wanted = one.membership.wanted
+    assert wanted(left, one.truncation, 60, now_s)[1] == (0, 1)
+    one.receive(replica(2), Progress(0, one.truncation.applied_slot, 0), now_s)
+    one.truncation.decide(left, one.learner)
+    assert wanted(left, one.truncation, 60, now_s)[1] == (0, 1, 2)
+
+
+def test_not_while_the_log_is_short() -> None:
+    one = leading()
+    one.learner.truncate(1)
+    lead(one, 0.0, 12 * PATIENCE, answering=(1, 2), moving=(1,))
+    assert replicas_proposed(one) == []
+
+
+def test_nor_if_the_leader_were_then_alone() -> None:
+    """What the others have not executed would be in one place."""
+    one = leading()
+    lead(one, 0.0, 12 * PATIENCE, answering=(1, 2))
     assert replicas_proposed(one) == []
