@@ -337,9 +337,9 @@ RSM = (
         10,
     ),
     Mutant(
-        "a waiter that timed out stays in the queue",
+        "a waiter that timed out stays in the queue, and has its turn there",
         Kind.FULL,
-        replacing(Executor, "_fire_timers", _leaves_timed_out_in_queue),
+        lambda: patch.multiple(Executor, _fire_timers=_leaves_timed_out_in_queue, waits=lambda self, waiter: True),
         frozenset({"GrantsToTheWaiting", "ExactlyOnce"}),
         100,
     ),
