@@ -49,6 +49,11 @@ class Learner:
         beyond = self._beyond.get(slot)
         return None if beyond is None else beyond.value
 
+    def grown_since(self, slot: int) -> tuple[int, int]:
+        """How many slots are ready from this one on, and how many bytes their values have, as far as they are kept."""
+        values = self._log[max(0, slot - self.first_slot) :]
+        return len(values), sum(map(len, values))
+
     def learn(self, slot: int, value: bytes, *, is_final: bool) -> list[Decided]:
         """Take in one decision, in any order and any number of times; returns what is now ready to execute.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from concoord_ray.paxos.learner import Learner
 from concoord_ray.roles.boot import Boot
 from concoord_ray.roles.fail_stop import FailStop
 from concoord_ray.rsm.schedule import SnapshotSchedule
@@ -61,9 +62,9 @@ class Archive:
         """Have this on disk before the first view is decided."""
         await asyncio.to_thread(self._files.write_seed, header(snapshot).next_slot, snapshot)
 
-    def keep(self, snapshot: Snapshot, kept: Callable[[], None]) -> None:
+    def keep(self, snapshot: Snapshot, learner: Learner, kept: Callable[[], None]) -> None:
         """Write one to disk unless that holds as much; ``kept`` is called when it is there."""
-        if self.schedule.begin(snapshot.slot):
+        if self.schedule.begin(snapshot.slot, learner):
             self._begin(self._write(snapshot, kept, self._discards))
 
     def discard(self) -> None:

@@ -327,7 +327,7 @@ class ReplicaRole:
         if self._service is not None and isinstance(taken, Snapshot):
             self._service.state.made(taken, time.monotonic())
             if self._archive is not None:
-                self._archive.keep(taken, self._perform)
+                self._archive.keep(taken, self._service.replica.learner, self._perform)
         self._perform()
 
     def _executed(self, applied: Applied, reads: list[Reply]) -> None:

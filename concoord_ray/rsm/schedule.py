@@ -15,6 +15,7 @@ The leader takes part only if fewer than two others are there to do it: pickling
 from __future__ import annotations
 
 from concoord_ray.config import Config
+from concoord_ray.paxos.learner import Learner
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.paxos.truncation import COPIES
 
@@ -56,12 +57,16 @@ class SnapshotSchedule:
         fills_up = self._value_bytes >= self._most_bytes  # As the log is measured when it is to be full.
         return has_grown or fills_up or self.durable_slot < max(view.first_slot, replica.learner.first_slot)
 
-    def begin(self, slot: int) -> bool:
-        """Whether a snapshot of this slot, which was taken for whatever reason, is to be written; then it is begun."""
+    def begin(self, slot: int, learner: Learner) -> bool:
+        """Whether a snapshot of this slot, which was taken for whatever reason, is to be written; then it is begun.
+
+        The log has grown while it was taken: that counts for the next one.
+        """
         if self._is_writing or slot <= self.durable_slot:
             return False
         self._is_writing = True
         self._log_bytes = self._value_bytes = 0
+        self.logged(*learner.grown_since(slot))
         return True
 
     def written(self, slot: int, size_bytes: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from concoord_ray.errors import StorageFailed
+from concoord_ray.paxos.learner import Learner
 from concoord_ray.paxos.view import Role
 from concoord_ray.roles.archive import Archive
 from concoord_ray.roles.fail_stop import FailStop
@@ -43,7 +44,7 @@ class Disk:
         self._set_all_aside()
 
     def keep(self, slot: int) -> None:
-        self.archive.keep(Snapshot(slot, Rope((b"at %d" % slot,))), lambda: self.kept.append(slot))
+        self.archive.keep(Snapshot(slot, Rope((b"at %d" % slot,))), Learner(), lambda: self.kept.append(slot))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async def look() -> None:

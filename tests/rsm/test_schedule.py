@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 
 from concoord_ray.config import Config
+from concoord_ray.paxos.learner import Learner
 from concoord_ray.paxos.messages import Progress
 from concoord_ray.paxos.replica import Replica
 from concoord_ray.rsm.schedule import SnapshotSchedule
 from tests.paxos.pieces import NOOP, replica, view
 
 CONFIG = Config(storage="/data", snapshot_log_bytes=1000)
+EMPTY = Learner()
 
 
 def follower(applied_slot: int = 10, first_slot: int = 0) -> Replica:
@@ -70,12 +72,26 @@ def test_before_the_log_is_full_however_large_the_last_snapshot_was() -> None:
     assert not schedule.is_due(follower()), "a slot takes no more of the log than its value"
     schedule.logged(1, 1)
     assert schedule.is_due(follower())
-    assert schedule.begin(10)
+    assert schedule.begin(10, EMPTY)
     schedule.written(10, 100_000)
     schedule.logged(1, 1999)
     assert not schedule.is_due(follower(applied_slot=20))
     schedule.logged(1, 1)
     assert schedule.is_due(follower(applied_slot=20))
+
+
+def test_what_was_logged_while_a_snapshot_was_taken_counts_for_the_next() -> None:
+    """Else a log that fills up meanwhile is full for ever, with nothing due."""
+    config = Config(storage="/data", snapshot_log_bytes=1000, snapshot_slots=10, max_log_bytes=8000)
+    schedule = SnapshotSchedule(config)
+    one = follower(applied_slot=20)
+    for slot in range(20):
+        one.learner.learn(slot, bytes(400), is_final=True)
+    one.learner.ready()
+    schedule.logged(20, 8000)
+    assert schedule.begin(2, one.learner)
+    schedule.written(2, 100_000)
+    assert schedule.is_due(one)
 
 
 def test_not_if_nothing_has_happened_since() -> None:
@@ -114,13 +130,13 @@ def test_the_leader_helps_when_one_other_is_there() -> None:
 
 def test_one_at_a_time_and_none_that_is_older() -> None:
     schedule = grown()
-    assert schedule.begin(10)
-    assert not schedule.begin(11)
+    assert schedule.begin(10, EMPTY)
+    assert not schedule.begin(11, EMPTY)
     assert not schedule.is_due(follower(applied_slot=20))
     assert schedule.durable_slot == 0, "what is being written may be lost"
     schedule.written(10, 300)
     assert schedule.durable_slot == 10
-    assert not schedule.begin(10)
+    assert not schedule.begin(10, EMPTY)
     assert not schedule.is_due(follower(applied_slot=20)), "the log has not grown since"
 
 

@@ -227,7 +227,7 @@ class ReplicaShell:
 
     def save(self, saved: Saved, then: Callable[[], None]) -> None:
         """Write a snapshot, unless the disk has as much."""
-        if self._disk is None or not self._schedule.begin(saved.slot):
+        if self._disk is None or not self._schedule.begin(saved.slot, self.replica.learner):
             return
 
         def written() -> None:
