@@ -19,7 +19,7 @@ from tests.sim.run import run
 from tests.sim.scenario import Kind
 
 #: Seeds that broke while these mistakes were in the code.
-FOUND = (45, 100, 141, 269, 422, 588, 624, 678, 781, 884, 1221)
+FOUND = (45, 100, 141, 269, 422, 588, 624, 678, 781, 884, 1221, 200204, 200455, 200681)
 
 
 @pytest.mark.parametrize("seed", FOUND)

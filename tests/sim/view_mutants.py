@@ -9,6 +9,7 @@ import msgspec
 
 from concoord_ray.paxos.acceptor import Acceptor
 from concoord_ray.paxos.leader import Leader
+from concoord_ray.paxos.learner import Learner
 from concoord_ray.paxos.membership import Membership, is_reached
 from concoord_ray.paxos.muster import Muster
 from concoord_ray.paxos.replica import Replica
@@ -73,8 +74,8 @@ def _is_unheard(self: Truncation, index: int) -> bool:
 
 
 def _counts_at_once(original: Any) -> Any:
-    def begin(self: SnapshotSchedule, slot: int) -> bool:
-        is_begun = bool(original(self, slot))
+    def begin(self: SnapshotSchedule, slot: int, learner: Learner) -> bool:
+        is_begun = bool(original(self, slot, learner))
         if is_begun:
             self.durable_slot = slot
         return is_begun
