@@ -45,7 +45,7 @@ class GuardQueue(Primitive):
 
     def waits(self, method: str) -> bool:
         """Whether calls of this method wait; later ones wait behind them."""
-        return bool(self._queues.get(method))
+        return method in self._queues
 
     def park(self, call: Call) -> Any:
         """Park the current call, which is ``call``."""
@@ -64,8 +64,7 @@ class GuardQueue(Primitive):
         best: Waiter | None = None
         for method, queue in self._queues.items():
             first = queue.first()
-            if first is None:  # An older snapshot may hold an empty one.
-                continue
+            assert first is not None, "an empty queue is forgotten"
             try:
                 holds = evaluate(method)
             except BaseException as error:  # User code: a result like any other.

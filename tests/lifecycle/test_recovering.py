@@ -10,7 +10,7 @@ import pytest
 from concoord_ray import ensemble, genesis, recovery
 from concoord_ray.config import Config
 from concoord_ray.errors import CallTimeout, ConfigurationError
-from concoord_ray.genesis import Plan
+from concoord_ray.genesis import Plan, Rescued
 from concoord_ray.paxos.view import Role, View
 from concoord_ray.rsm.snapshot import header
 from concoord_ray.status import EnsembleStatus
@@ -57,6 +57,20 @@ def begins_at(cluster: Cluster) -> int:
     return view.first_slot
 
 
+def recover_and_die(cluster: Cluster, point: str) -> None:
+    """A process recovers it, and dies when it has come so far."""
+    cluster.at(point, die)
+    with pytest.raises(Died):
+        recovery.recover("here")
+
+
+def kept() -> Rescued:
+    """Where the state is kept that a recovery had, which has not come to its end."""
+    rescued = holder().rescued
+    assert rescued is not None
+    return rescued
+
+
 def test_it_begins_where_the_furthest_replica_was(lost: Cluster, tmp_path: Path) -> None:
     new = recovery.recover("here")
     assert new.id == holder().ensemble != OLD
@@ -94,9 +108,7 @@ def test_between_the_old_ensemble_and_the_new_nobody_begins_another(lost: Cluste
 
 @pytest.mark.parametrize("point", ["leave", "start", "started", "seed", "seeded"])
 def test_wherever_it_is_cut_short_it_can_be_done_again(lost: Cluster, point: str, tmp_path: Path) -> None:
-    lost.at(point, die)
-    with pytest.raises(Died):
-        recovery.recover("here")
+    recover_and_die(lost, point)
     with pytest.raises(ConfigurationError):
         ensemble.init("here", timeout_s=0.0)
     recovery.recover("here")
@@ -109,8 +121,7 @@ def test_if_it_fails_the_error_says_where_the_state_is(lost: Cluster) -> None:
     lost.at("seed", fail)
     with pytest.raises(ConfigurationError, match=r"No room.*is kept in (\S+) on .*concoord\.recover") as raised:
         recovery.recover("here")
-    rescued = holder().rescued
-    assert rescued is not None
+    rescued = kept()
     assert str(rescued) in str(raised.value)
     assert header(read_file(Path(rescued.path))[1]).next_slot == 500
     with pytest.raises(ConfigurationError, match=rescued.path):
@@ -119,11 +130,8 @@ def test_if_it_fails_the_error_says_where_the_state_is(lost: Cluster) -> None:
 
 def test_who_finds_the_old_ensemble_half_stopped_is_told_where_its_state_is(lost: Cluster) -> None:
     """To shut it down, as is right otherwise, would be to lose it."""
-    lost.at("leave", die)
-    with pytest.raises(Died):
-        recovery.recover("here")
-    rescued = holder().rescued
-    assert rescued is not None
+    recover_and_die(lost, "leave")
+    rescued = kept()
     with pytest.raises(ConfigurationError, match=rf"{rescued.path}.*concoord\.recover\('here'\)"):
         ensemble.init("here", timeout_s=0.0)
 
@@ -131,9 +139,7 @@ def test_who_finds_the_old_ensemble_half_stopped_is_told_where_its_state_is(lost
 def test_an_ensemble_that_is_well_again_when_it_is_half_stopped_can_be_recovered(
     lost: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost.at("leave", die)
-    with pytest.raises(Died):
-        recovery.recover("here")
+    recover_and_die(lost, "leave")
     monkeypatch.setattr(EnsembleStatus, "is_healthy", property(lambda _: True))
     recovery.recover("here")
     assert begins_at(lost) == 500
@@ -144,11 +150,8 @@ def test_an_ensemble_that_is_well_again_when_it_is_half_stopped_can_be_recovered
 def test_who_shuts_it_down_instead_is_told_which_file_nothing_refers_to_any_more(
     lost: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lost.at("leave", die)
-    with pytest.raises(Died):
-        recovery.recover("here")
-    rescued = holder().rescued
-    assert rescued is not None
+    recover_and_die(lost, "leave")
+    rescued = kept()
     caplog.clear()
     ensemble.shutdown("here")
     assert rescued.path in caplog.text
@@ -166,11 +169,8 @@ def test_the_state_is_kept_on_a_disk_of_the_ensemble_if_there_is_one_here(cluste
 
 
 def test_a_state_on_another_machine_is_asked_for(lost: Cluster) -> None:
-    lost.at("seed", die)
-    with pytest.raises(Died):
-        recovery.recover("here")
-    rescued = holder().rescued
-    assert rescued is not None
+    recover_and_die(lost, "seed")
+    rescued = kept()
     Path(rescued.path).unlink()
     with pytest.raises(ConfigurationError, match=rf"{rescued.path} on \S+, which is not on this machine.*source="):
         recovery.recover("here")
@@ -253,9 +253,7 @@ def test_what_it_was_recovered_from_is_forgotten_once_it_runs(lost: Cluster) -> 
 
 def test_an_old_ensemble_that_is_half_stopped_says_where_its_state_is(lost: Cluster) -> None:
     """The furthest replica was the first to be stopped."""
-    lost.at("leave", die)
-    with pytest.raises(Died):
-        recovery.recover("here")
+    recover_and_die(lost, "leave")
     assert holder().ensemble == OLD
     lost.running.discard(holder().actor_name(Role.REPLICA, 1))
     recovery.recover("here")

@@ -147,12 +147,18 @@ def test_who_is_slow_to_see_that_his_start_has_begun_leaves_it_as_it_is(cluster:
     assert genesis.find_valid_view(plan) is not None
 
 
-@pytest.mark.usefixtures("durable")
-def test_who_starts_from_data_slowly_does_not_undo_a_resizing(cluster: Cluster) -> None:
+def surveyed_slowly(cluster: Cluster) -> tuple[Stop, Elsewhere]:
+    """Somebody starts it from its data, and has come no further than to look for them."""
     surveying = Stop()
     cluster.at("survey", surveying)
     slow = Elsewhere(lambda: ensemble.init("here", storage="/x"))
     surveying.wait()
+    return surveying, slow
+
+
+@pytest.mark.usefixtures("durable")
+def test_who_starts_from_data_slowly_does_not_undo_a_resizing(cluster: Cluster) -> None:
+    surveying, slow = surveyed_slowly(cluster)
     ensemble.init("here", storage="/x")
     plan = genesis.find_plan("here")
     assert plan is not None
@@ -167,10 +173,7 @@ def test_who_starts_from_data_slowly_does_not_undo_a_resizing(cluster: Cluster) 
 @pytest.mark.usefixtures("durable")
 def test_data_are_looked_at_again_if_the_ensemble_ran_meanwhile(cluster: Cluster) -> None:
     """They are not those that were found any more."""
-    surveying = Stop()
-    cluster.at("survey", surveying)
-    slow = Elsewhere(lambda: ensemble.init("here", storage="/x"))
-    surveying.wait()
+    surveying, slow = surveyed_slowly(cluster)
     ensemble.init("here", storage="/x")
     ensemble.shutdown("here")
     surveyed_again: list[bool] = []
