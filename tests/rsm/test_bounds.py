@@ -14,7 +14,6 @@ from concoord_ray.objects.lock import Lock
 from concoord_ray.rsm.command import Acknowledge, Batch, Cancel, CloseSession, Delete, Entry, OpenSession, Reply
 from concoord_ray.rsm.executor import Executor
 from concoord_ray.rsm.methods import when
-from concoord_ray.rsm.waiters import WaitQueue
 from concoord_ray.rsm.wire import encode_message
 from tests.rsm.log import SECOND_NS, Client, Log, calling, creation, error, refused, result
 from tests.rsm.samples import Register
@@ -102,21 +101,6 @@ def test_a_refused_guarded_call_leaves_no_trace_in_its_object() -> None:
     waiting = client.park(shelf, "take_all")
     woken = client.send(calling(shelf, "put", "b", "c"))
     assert [result(reply) for reply in woken if reply.seq == waiting] == [["b", "c"]]
-
-
-def test_an_empty_queue_in_a_snapshot_of_before_does_no_harm() -> None:
-    log = log_with(max_parked_calls=1)
-    client = log.open()
-    shelf = client.create(Shelf)
-    for executor in log.executors:
-        executor._objects._objects[shelf].guards._queues["take"] = WaitQueue()
-    log.executors[1].restore(log.executors[0].snapshot())
-    log.executors[1].take_applied()
-    waiting = client.park(shelf, "take_all")
-    woken = client.send(calling(shelf, "put", "a", "b"))
-    assert [result(reply) for reply in woken if reply.seq == waiting] == [["a", "b"]]
-    client.call(shelf, "put", "c")
-    assert client.call(shelf, "take") == "c"
 
 
 def test_a_call_that_was_refused_does_not_run_when_it_is_sent_again() -> None:
